@@ -1,0 +1,131 @@
+//! HTTP semantics without a server: a request becomes a response or a [`Command`] for the
+//! gateway, and its [`Outcome`] becomes a response.
+//!
+//! In: requests, outcomes. Out: responses, commands.
+//! Not here: sockets (net::http), state of cameras and sessions (gateway), SDP (session).
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod status;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use status::{CameraStatus, Health, SessionStatus};
+
+/// The unguessable name of a WHEP session: the last part of its URL, 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(pub u128);
+
+impl fmt::Debug for SessionKey {
+    // Whoever knows the key can end the session: it stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(..)")
+    }
+}
+
+/// The strong entity tag of a session's ICE generation, without its quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ETag(pub String);
+
+/// What a PATCH says in its `If-Match`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: sent by some clients with every PATCH, so it says nothing about a restart.
+    Any,
+    /// One of these tags.
+    Tags(Vec<ETag>),
+}
+
+/// A parsed `application/trickle-ice-sdpfrag` body (RFC 8840).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fragment {
+    /// `a=ice-ufrag`, where given.
+    pub ufrag: Option<String>,
+    /// `a=ice-pwd`, where given.
+    pub pwd: Option<String>,
+    /// Candidate attribute values (`candidate:...`), `.local` ones left out.
+    pub candidates: Vec<String>,
+    /// `a=end-of-candidates` was there.
+    pub is_end: bool,
+}
+
+/// What the gateway is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A WHEP POST: a new session on this camera.
+    Open {
+        camera: String,
+        offer: String,
+        peer: IpAddr,
+    },
+    /// A WHEP PATCH: more candidates, or an ICE restart when the credentials are new.
+    Patch {
+        session: SessionKey,
+        if_match: IfMatch,
+        fragment: Fragment,
+    },
+    /// A WHEP DELETE.
+    Close { session: SessionKey },
+    /// Is there such a camera? (HEAD, OPTIONS of its endpoint)
+    Find { camera: String },
+    /// `GET /api/cameras`
+    Cameras,
+    /// `GET /api/sessions`
+    Sessions,
+    /// `GET /healthz`
+    Health,
+    /// `GET /metrics`; answered by the daemon.
+    Metrics,
+}
+
+/// What came of a [`Command`].
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Opened {
+        session: SessionKey,
+        etag: ETag,
+        /// SDP answer with every candidate of ours.
+        answer: String,
+    },
+    /// Candidates taken (204).
+    Trickled,
+    /// ICE restarted (200): the new tag and our new credentials as a fragment.
+    Restarted {
+        etag: ETag,
+        fragment: String,
+    },
+    Closed,
+    Found,
+    Cameras(Vec<CameraStatus>),
+    Sessions(Vec<SessionStatus>),
+    Health(Health),
+    /// Text in the Prometheus exposition format.
+    Metrics(String),
+    Refused(Refusal),
+}
+
+/// Why a command was not carried out. The text of each is shown to a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no camera is named {0:?}")]
+    UnknownCamera(String),
+    #[error("no such session: it ended, or it never was")]
+    UnknownSession,
+    #[error("the offer cannot be used: {0}")]
+    BadOffer(String),
+    #[error("no common codec: {0}")]
+    NoCommonCodec(String),
+    #[error("{limit} is reached")]
+    OverLimit {
+        /// The config key of the limit, e.g. `limits.viewers`.
+        limit: &'static str,
+        retry_after: Duration,
+    },
+    #[error("the session has changed since: its ETag is another")]
+    StaleETag,
+    #[error("the fragment cannot be used: {0}")]
+    BadFragment(String),
+    #[error("Pinhole is shutting down")]
+    Draining,
+}

@@ -1,0 +1,96 @@
+//! What the API says of cameras and sessions. Serialized as JSON as they stand: ages and spans
+//! are in milliseconds, rates in bits per second.
+
+use serde::Serialize;
+
+/// One camera in `GET /api/cameras`.
+#[derive(Clone, Debug, Serialize)]
+pub struct CameraStatus {
+    pub name: String,
+    /// `idle`, `opening`, `waiting` (connected, no picture yet), `playing`, `down`.
+    pub state: &'static str,
+    /// How long the state has lasted.
+    pub since_ms: u64,
+    /// Why it is down: a short word (`unreachable`, `stalled` ...).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Why it is down, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Until the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_in_ms: Option<u64>,
+    /// Since the last picture was handed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_picture_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// H.264 profile and level, e.g. `42c01f`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile_level: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    pub fps: f64,
+    pub bitrate: u64,
+    /// Between the last two key frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_frame_interval_ms: Option<u64>,
+    /// Browsers cannot play B-frames.
+    pub has_b_frames: bool,
+    pub can_force_key_frame: bool,
+    pub viewers: usize,
+    /// Runs of the source that ended, since start.
+    pub restarts: u64,
+    pub errors: ErrorCounts,
+    /// Facts from the source (transport, server).
+    pub notes: Vec<String>,
+}
+
+/// Tolerated errors since start, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ErrorCounts {
+    pub packet: u64,
+    pub loss: u64,
+    pub picture: u64,
+    pub encode: u64,
+    pub device: u64,
+}
+
+/// One viewer in `GET /api/sessions`. Carries no session key: that would be a key to end it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionStatus {
+    /// A number that names the viewer in the log.
+    pub viewer: u64,
+    pub camera: String,
+    pub peer: String,
+    /// `connecting`, `waiting` (for a key frame), `catching_up`, `playing`.
+    pub state: &'static str,
+    pub since_ms: u64,
+    pub age_ms: u64,
+    /// POST received to last packet of the first key frame sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_picture_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+    /// Share of packets lost on the way, 0 to 1, over the last second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    pub bitrate: u64,
+    pub packets: u64,
+    pub repairs: u64,
+    pub queued_bytes: usize,
+    /// Times that frames were skipped to the next key frame because the viewer was behind.
+    pub skips: u64,
+    pub key_frame_requests: u64,
+}
+
+/// `GET /healthz`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    pub cameras: usize,
+    /// Cameras that ought to play and do not.
+    pub cameras_down: usize,
+    pub viewers: usize,
+}
