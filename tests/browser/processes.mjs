@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 export const BINARY = process.env.PINHOLE ?? join(ROOT, 'target/release/pinhole');
-const CAMERA = fileURLToPath(new URL('camera.py', import.meta.url));
+const CAMERA = process.env.GST_CAMERA ?? join(ROOT, 'tests/cameras/gst_camera.py');
 
 const running = new Set();
 
@@ -99,9 +99,10 @@ async function answers(url, pinhole) {
 
 /** An RTSP camera by GStreamer: its GOP is `gop` pictures at 25 fps. */
 export async function startCamera(port, gop = 100) {
-  const camera = new Process('/usr/bin/python3', [CAMERA, String(port)], { env: { ...process.env, GOP: String(gop) } });
-  const [url] = await camera.says(/rtsp:\/\/\S+/);
-  return { process: camera, url };
+  const args = ['--port', port, '--gop', gop, '--size', '1280x720', '--bitrate', 1500].map(String);
+  const camera = new Process('/usr/bin/python3', [CAMERA, ...args]);
+  const [base] = await camera.says(/rtsp:\/\/\S+/);
+  return { process: camera, url: `${base}/h264` };
 }
 
 export function freeTcp() {
