@@ -81,6 +81,7 @@ fn build(now: Instant, setup: &Setup<'_>, offer: &offer::Offer) -> Rtc {
     let mut config = RtcConfig::new()
         .clear_codecs()
         .set_rtp_mode(true)
+        .set_ice_lite(true)
         .set_dtls_cert(setup.certificate.0.clone())
         .set_stats_interval(Some(STATS_INTERVAL))
         .set_mtu(setup.mtu..=setup.mtu)
