@@ -227,7 +227,7 @@ fn open(wanted: SocketAddr, dscp: u8) -> io::Result<Family> {
     sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(wanted))?;
     let bound: SockaddrStorage = sys::getsockname(fd.as_raw_fd())?;
     Ok(Family {
-        port: address(&bound).map_or(wanted.port(), |bound| bound.port()),
+        port: address(&bound).unwrap_or(wanted).port(),
         socket: UdpSocket::from_std(fd.into())?,
         headers: headers_with_room(),
         buffer: vec![0; BATCH * MAX_DATAGRAM].into_boxed_slice(),
