@@ -36,7 +36,7 @@ const sight = new IntersectionObserver(onSight, { threshold: 0.2 });
 let isAsleep = false;
 let sleepTimer = null;
 let openedHere = false; // the large view was opened from the grid: Back leads there
-let wakeLock = null;
+let wakeLock = null; // a promise of one
 
 start();
 
@@ -129,6 +129,7 @@ function show() {
   const note = noteFor(name);
   const view = note ? 'note' : name ? 'one' : 'grid';
   document.body.dataset.view = view;
+  if (view === 'grid') openedHere = false;
   byId('note').hidden = !note;
   if (note) writeNote(note);
   for (const tile of tiles.values()) {
@@ -255,14 +256,18 @@ function onVisibility() {
 }
 
 /** A wall tablet, or someone watching one camera, wants the screen to stay on. */
-async function keepAwake() {
+function keepAwake() {
   const wish = !document.hidden && (isKiosk || document.body.dataset.view === 'one');
   if (!wish) {
-    wakeLock?.release();
+    wakeLock?.then((lock) => lock?.release());
     wakeLock = null;
-  } else if ((!wakeLock || wakeLock.released) && navigator.wakeLock) {
-    wakeLock = await navigator.wakeLock.request('screen').catch(() => null);
+    return;
   }
+  // The browser takes the lock back when the page is hidden, and may refuse it (battery).
+  wakeLock ??= navigator.wakeLock?.request('screen').then((lock) => {
+    lock.addEventListener('release', () => { wakeLock = null; });
+    return lock;
+  }, () => { wakeLock = null; });
 }
 
 // ---- words and figures
