@@ -64,15 +64,9 @@ class Process {
 
 /** `pinhole demo`. */
 export async function startDemo() {
-  const http = await freeTcp();
-  const process_ = new Process(BINARY, ['demo', ...demoArguments(http)]);
-  const [url] = await process_.says(/http:\/\/\S+token=[^\s"']+/);
-  return { process: process_, url };
-}
-
-/** Extra arguments of `pinhole demo`, from the environment: `DEMO_ARGS="--listen 127.0.0.1:{port}"`. */
-function demoArguments(port) {
-  return (process.env.DEMO_ARGS ?? '').replaceAll('{port}', port).split(' ').filter(Boolean);
+  const demo = new Process(BINARY, ['demo', '--listen', `127.0.0.1:${await freeTcp()}`]);
+  const [url] = await demo.says(/http:\/\/\S+token=[^\s"']+/);
+  return { process: demo, url };
 }
 
 /** `pinhole run` with the given cameras: `[[camera]]` tables as TOML text. */
