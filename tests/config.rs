@@ -327,34 +327,37 @@ fn too_many_cameras_and_too_long_a_file_are_refused() {
 
 // ---- secrets ----
 
+/// Right and wrong; `hunter2` is the secret.
+const SOURCES_WITH_A_SECRET: &[&str] = &[
+    "rtsp://u:hunter2@h/p",
+    "rtsp://u:hunter2@",
+    "rtsp://u:hunter2@:554/",
+    "rtsp://u:hun#hunter2@h",
+    "rtsp://u:hunter2@h:99999/",
+    "rtsp://u:hunter2@h /",
+    "rtsp://:hunter2@h/",
+    "rtsps://u:hunter2@h/",
+    "rtsp://u:hunter2%@h/",
+    "rtsp://u:hunter2%0d@h/",
+    "http://u:hunter2@h/",
+    "u:hunter2@h",
+    "rtsp://h/user=u_password=hunter2.sdp",
+    "rtsp://h:0/hunter2",
+    "rtsp://h/?password=hunter2",
+    "rtsp://u:1/hunter2@h/",
+    "rtsp:u:hunter2@h",
+    "pattern:hunter2",
+    "v4l2:hunter2",
+    "://hunter2@h",
+    "RTSP://u:hunter2@h/p",
+    "rtsp:///u:hunter2@h",
+    "rtsp//u:hunter2@h/p",
+];
+
 /// Right and wrong texts that all hold the secret `hunter2`.
 fn texts_with_a_secret() -> Vec<String> {
     let mut texts = Vec::new();
-    for source in [
-        "rtsp://u:hunter2@h/p",
-        "rtsp://u:hunter2@",
-        "rtsp://u:hunter2@:554/",
-        "rtsp://u:hun#hunter2@h",
-        "rtsp://u:hunter2@h:99999/",
-        "rtsp://u:hunter2@h /",
-        "rtsp://:hunter2@h/",
-        "rtsps://u:hunter2@h/",
-        "rtsp://u:hunter2%@h/",
-        "rtsp://u:hunter2%0d@h/",
-        "http://u:hunter2@h/",
-        "u:hunter2@h",
-        "rtsp://h/user=u_password=hunter2.sdp",
-        "rtsp://h:0/hunter2",
-        "rtsp://h/?password=hunter2",
-        "rtsp://u:1/hunter2@h/",
-        "rtsp:u:hunter2@h",
-        "pattern:hunter2",
-        "v4l2:hunter2",
-        "://hunter2@h",
-        "RTSP://u:hunter2@h/p",
-        "rtsp:///u:hunter2@h",
-        "rtsp//u:hunter2@h/p",
-    ] {
+    for source in SOURCES_WITH_A_SECRET {
         texts.push(camera(&format!("source = \"{source}\"\nwrong = 1")));
         texts.push(camera(&format!("source = \"{source}\"")));
         // In the wrong place: whatever looks like a URL or a login is known by its signs.
