@@ -335,43 +335,59 @@ fn orders_before_the_first_picture_are_followed_after_it() {
     );
 }
 
-/// A dim room, and the same with the light on.
-fn room(is_lit: bool, number: u64) -> Vec<u8> {
-    let (base, contrast) = if is_lit { (110, 12) } else { (30, 3) };
-    let mut seed = number as u32 * 7919 + 1;
+/// A view with large, middle and small structure: `base` is its brightness.
+fn view(base: f32, contrast: f32, (a, b): (f32, f32)) -> Vec<u8> {
     let pixels = (0..NOISE.1).flat_map(|y| (0..NOISE.0).map(move |x| (x, y)));
     pixels
         .map(|(x, y)| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let texture = (x / 40 + y / 30) % 3 * 2 + (x * 7 + y * 13) % 5;
-            (base + contrast * texture) as u8 + (seed >> 30) as u8
+            let (x, y) = (x as f32 / NOISE.0 as f32, y as f32 / NOISE.1 as f32);
+            let waves = (a * x).sin() * (b * y).cos()
+                + (7.3 * a * x + 5.1 * b * y).sin() / 2.0
+                + (31.0 * a * x - 27.0 * b * y).sin() / 4.0;
+            (base + contrast * waves).clamp(16.0, 230.0) as u8
         })
         .collect()
 }
 
 #[test]
-fn light_switched_on_costs_one_key_frame_and_no_second_without_pictures() {
-    let mut encoder = encode::open(&settings(320, 240, 300_000)).expect("openh264");
-    let chroma = vec![128; NOISE.0 * NOISE.1 / 4];
-    let (mut keys, mut gap, mut longest) = (Vec::new(), 0, 0);
-    for number in 0..4 * FPS {
-        let luma = room(number >= 2 * FPS, number);
+fn a_cut_costs_one_key_frame_of_bounded_size_and_no_gap() {
+    let (dim, lit) = (view(30.0, 8.0, (9.0, 7.0)), view(115.0, 40.0, (9.0, 7.0)));
+    let elsewhere = view(120.0, 40.0, (13.0, 17.0));
+    let ceiling = 200_000;
+    for (what, before, after) in [
+        ("light on", &dim, &lit),
+        ("light off", &lit, &dim),
+        ("camera turned", &lit, &elsewhere),
+    ] {
+        let mut encoder = encode::open(&settings(320, 240, ceiling)).expect("openh264");
+        let chroma = vec![128; NOISE.0 * NOISE.1 / 4];
         let grey = Plane::new(&chroma, NOISE.0 / 2);
-        let planes = [Plane::new(&luma, NOISE.0), grey, grey];
-        let ticks = (number * 90_000 / FPS) as i64;
-        let picture = Picture::new(NOISE, planes, ticks, Instant::now()).expect("holds");
-        gap += 1;
-        if let Coded::Unit(unit) = encoder.encode(&picture).expect("encodes") {
-            gap = 0;
-            if unit.is_key_frame {
-                keys.push((number, unit.data.len()));
+        let (mut keys, mut gap, mut longest) = (Vec::new(), 0, 0);
+        for number in 0..4 * FPS {
+            let luma = if number < 2 * FPS { before } else { after };
+            let planes = [Plane::new(luma, NOISE.0), grey, grey];
+            let ticks = (number * 90_000 / FPS) as i64;
+            let picture = Picture::new(NOISE, planes, ticks, Instant::now()).expect("holds");
+            gap += 1;
+            if let Coded::Unit(unit) = encoder.encode(&picture).expect("encodes") {
+                gap = 0;
+                if unit.is_key_frame || number == 2 * FPS {
+                    keys.push((number, unit.is_key_frame, unit.data.len()));
+                }
             }
+            longest = longest.max(gap);
         }
-        longest = longest.max(gap);
+        println!("{what}: {keys:?}, {longest} pictures left out in a row at most");
+        let [(0, true, _), (at, true, size)] = keys[..] else {
+            panic!("{what}: {keys:?}")
+        };
+        assert_eq!(at, 2 * FPS, "{what}");
+        assert!(
+            size < ceiling as usize / 8 / 2,
+            "{what}: half a second of bits in {size} bytes"
+        );
+        assert!(longest <= 2, "{what}: {longest} pictures in a row left out");
     }
-    println!("key frames {keys:?}, {longest} pictures left out in a row at most");
-    assert_eq!(keys.iter().map(|k| k.0).collect::<Vec<_>>(), [0, 2 * FPS]);
-    assert!(longest < FPS, "{longest} pictures without one");
 }
 
 #[test]

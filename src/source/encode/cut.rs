@@ -4,10 +4,11 @@
 //! In: pictures in order. Out: whether this one is a cut.
 //! Not here: what is done about it (software).
 //!
-//! Such a picture coded as a P picture at the quantizer of a quiet scene is several times larger
-//! than a key frame would be, and rate control then skips for up to two seconds (measured, tests
-//! in tests/encode.rs). openh264's own detector takes noise and panning for cuts, again and
-//! again; this one compares the mean brightness of coarse cells, which neither moves much.
+//! Such a picture coded as a P picture, at the quantizer of the quiet scene before it, is two to
+//! ten times larger than a key frame in its place, and rate control then leaves pictures out for
+//! as long (1.6 s late instead of 0.2 s at 300 kbit/s, 640x480). openh264's own detector takes
+//! noise and panning for cuts, again and again; this one compares the mean brightness of coarse
+//! cells, which neither moves much.
 
 use super::Picture;
 
@@ -55,7 +56,7 @@ fn sample(picture: &Picture<'_>, cells: &mut Vec<u8>) {
         for column in 0..COLUMNS {
             let mut sum = 0;
             for line in 0..LINES {
-                // Every second row: interlaced noise counts half.
+                // Every second row: a taller corner for as many samples.
                 let start = (row * down + 2 * line) * luma.stride + column * across;
                 let samples = &luma.data[start..start + SAMPLES];
                 sum += samples.iter().map(|v| usize::from(*v)).sum::<usize>();
@@ -69,7 +70,8 @@ const COLUMNS: usize = 16;
 const ROWS: usize = 9;
 const SAMPLES: usize = 8;
 const LINES: usize = 8;
-/// Mean change of a cell, of 255 levels. Swinging over a textured scene stays below 10.
+/// Mean change of a cell, of 255 levels: more than panning and less than a lamp gives. What stays
+/// below costs no more than it did without us.
 const THRESHOLD: u32 = 24;
 /// Flashing lights get one key frame per second, in 90 kHz ticks.
 const SPACING: i64 = 90_000;
