@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod h264;
+pub mod histogram;
 pub mod packetize;
 pub mod time;
 

@@ -1,7 +1,9 @@
-//! What the API says of cameras and sessions. Serialized as JSON as they stand: ages and spans
-//! are in milliseconds, rates in bits per second.
+//! What the API says of cameras and sessions, and what `/metrics` is made of. The former are
+//! serialized as JSON as they stand: ages and spans in milliseconds, rates in bits per second.
 
 use serde::Serialize;
+
+use crate::media::histogram::Histogram;
 
 /// One camera in `GET /api/cameras`.
 #[derive(Clone, Debug, Serialize)]
@@ -93,6 +95,159 @@ pub struct Health {
     /// Cameras that ought to play and do not.
     pub cameras_down: usize,
     pub viewers: usize,
+}
+
+/// What the loop has counted since start, for `/metrics`. Every bound of Pinhole has a counter
+/// of what was lost to it, here, in [`HttpCounters`] or in [`CameraStatus`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub media: MediaCounters,
+    pub sessions: SessionCounters,
+    pub pictures: PictureCounters,
+    pub http: HttpCounters,
+    /// Events of sources (pictures, mostly) that found their channel full.
+    pub source_events_dropped: u64,
+    /// Threads of sources that made no progress and were left behind.
+    pub source_threads_abandoned: u64,
+    /// Log lines that found the log writer behind.
+    pub log_lines_dropped: u64,
+}
+
+/// The media port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaCounters {
+    pub datagrams_in: u64,
+    pub bytes_in: u64,
+    /// Handed to the kernel and taken.
+    pub datagrams_out: u64,
+    pub bytes_out: u64,
+    /// System calls that sent them: fewer than datagrams where batching works.
+    pub sends: u64,
+    /// Datagrams that the kernel refused; lost.
+    pub datagrams_refused: u64,
+    /// From no viewer of ours; dropped.
+    pub datagrams_unknown: u64,
+    /// Longer than the receive buffer; dropped.
+    pub datagrams_truncated: u64,
+}
+
+/// Sessions begun, refused and ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounters {
+    pub opened: u64,
+    pub refused: SessionsRefused,
+    pub ended: SessionsEnded,
+    /// ICE restarts.
+    pub restarted: u64,
+}
+
+/// POSTs without a session, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionsRefused {
+    /// `limits.viewers`
+    pub viewers: u64,
+    /// `limits.viewers_per_camera` or the camera's `max_viewers`
+    pub viewers_per_camera: u64,
+    /// `limits.half_open`
+    pub half_open: u64,
+    /// `limits.egress`
+    pub egress: u64,
+    /// An offer that cannot be used (400).
+    pub bad_offer: u64,
+    /// No codec in common (422).
+    pub no_common_codec: u64,
+    /// While shutting down.
+    pub draining: u64,
+}
+
+/// Sessions that ended, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionsEnded {
+    /// DELETE.
+    pub deleted: u64,
+    /// The viewer closed its connection (DTLS close).
+    pub closed: u64,
+    /// Not connected within `limits.setup_timeout`.
+    pub half_open: u64,
+    /// The viewer went silent: no ICE consent.
+    pub consent: u64,
+    /// Older than `limits.session_age`.
+    pub age: u64,
+    /// An error of its transport.
+    pub error: u64,
+    /// A fault of ours, caught.
+    pub panic: u64,
+    /// Shutdown.
+    pub drained: u64,
+}
+
+/// What happened to pictures between camera and viewer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PictureCounters {
+    /// Times that a viewer was behind (`limits.queue`, a refused datagram) and skipped to the
+    /// next key frame.
+    pub skips: u64,
+    /// Times that `limits.egress_per_viewer` or `limits.egress` held packets back.
+    pub egress_held: u64,
+    /// Viewers' requests for key frames (PLI, FIR).
+    pub key_frame_requests: u64,
+    /// Key frames asked of sources.
+    pub key_frames_forced: u64,
+    /// Catch-ups out of a GOP cache.
+    pub replays: u64,
+    /// Key frames shown as a still because their group was too long to catch up.
+    pub stills: u64,
+    /// Groups of pictures that outgrew `gop_cache`.
+    pub gop_cache_overflows: u64,
+    /// Packets sent again.
+    pub repairs: u64,
+    /// Packets asked for again that were no longer there.
+    pub repairs_missed: u64,
+}
+
+/// How long things take, recorded by the loop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From the time that the loop meant to wake to the time that it did.
+    pub lag: Histogram,
+    /// One turn of the loop, from wake to wait.
+    pub turn: Histogram,
+    /// POST received to last packet of the first key frame sent.
+    pub join: Histogram,
+    pub stages: StageTimings,
+}
+
+/// How long one picture takes in each stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageTimings {
+    pub capture: Histogram,
+    pub decode: Histogram,
+    pub encode: Histogram,
+    /// In the loop, until it is cut into packets.
+    pub packetize: Histogram,
+    /// From its arrival to its last packet handed to the kernel, per viewer.
+    pub sent: Histogram,
+}
+
+impl Timings {
+    /// A copy for one scrape; the longest spans begin anew.
+    pub fn scrape(&mut self) -> Self {
+        let copy = self.clone();
+        let stages = &mut self.stages;
+        for histogram in [
+            &mut self.lag,
+            &mut self.turn,
+            &mut self.join,
+            &mut stages.capture,
+            &mut stages.decode,
+            &mut stages.encode,
+            &mut stages.packetize,
+            &mut stages.sent,
+        ] {
+            histogram.take_longest();
+        }
+        copy
+    }
 }
 
 /// What the HTTP server has counted since start.

@@ -54,17 +54,17 @@ fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request {
 }
 
 fn answered(policy: &Policy, request: &Request, body: &str) -> Response {
-    match route(policy, request, body.as_bytes()) {
-        Action::Respond(response) => response,
-        other => panic!("{request:?} was let through: {other:?}"),
-    }
+    let Action::Respond(response) = route(policy, request, body.as_bytes()) else {
+        panic!("{request:?} was let through");
+    };
+    response
 }
 
 fn asked(policy: &Policy, request: &Request, body: &str) -> Command {
-    match route(policy, request, body.as_bytes()) {
-        Action::Ask(command) => command,
-        other => panic!("{request:?} led to {other:?}"),
-    }
+    let Action::Ask(command) = route(policy, request, body.as_bytes()) else {
+        panic!("{request:?} was not passed on");
+    };
+    command
 }
 
 fn status(policy: &Policy, method: &str, uri: &str, headers: &[(&str, &str)]) -> u16 {
