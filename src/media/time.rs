@@ -1,1 +1,204 @@
+//! Media time: one 90 kHz scale for everything that a process sends, tied to its monotonic clock.
+//!
+//! In: a camera's own clock and the moments at which its pictures arrived. Out: [`MediaTime`].
+//! Not here: reading a clock.
+//!
+//! A camera's clock is steady but runs at its own speed; arrival follows our clock but jitters.
+//! [`Timeline`] keeps the camera's spacing and holds it against arrival by a running minimum of
+//! the difference (the least delayed picture of the last [`WINDOW`]), so drift cannot accumulate.
+//! A restarted camera starts anew at arrival, so media time advances by the real gap, and since
+//! every stream shares this scale a viewer can be moved between streams without a jump.
 
+use std::time::{Duration, Instant};
+
+/// Ticks per second of every video RTP clock.
+pub const CLOCK_RATE: i64 = 90_000;
+
+/// 90 kHz ticks since the process's epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MediaTime(pub i64);
+
+impl MediaTime {
+    /// The media time of `at`; an earlier moment than the epoch is the epoch.
+    pub fn at(epoch: Instant, at: Instant) -> Self {
+        Self(to_ticks(at.saturating_duration_since(epoch)))
+    }
+
+    /// The low 32 bits, as an RTP timestamp before the random offset of a session.
+    pub fn as_rtp(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The moment that this is on the monotonic clock.
+    pub fn instant(self, epoch: Instant) -> Instant {
+        epoch + from_ticks(self.0)
+    }
+}
+
+/// A span in ticks, rounded down.
+pub fn to_ticks(span: Duration) -> i64 {
+    (span.as_micros() * 9 / 100) as i64
+}
+
+/// Ticks as a span; negative ones are zero.
+pub fn from_ticks(ticks: i64) -> Duration {
+    Duration::from_nanos(ticks.max(0) as u64 * 100_000 / 9)
+}
+
+/// Half of how long the least delayed picture holds the offset down. Long enough to span the
+/// pauses of a slow camera, short enough to follow a clock that is 300 ppm off within 6 ms.
+const WINDOW: i64 = 10 * CLOCK_RATE;
+/// The offset rises by no more than this share of the time passed (in 1/1000).
+const SLEW_PER_MILLE: i64 = 2;
+/// A step back of the camera's clock beyond this is a new time base (B-frames step back less).
+const MAX_STEP_BACK: i64 = CLOCK_RATE / 2;
+/// A step forward beyond this is a new time base.
+const MAX_STEP_FORWARD: i64 = 10 * CLOCK_RATE;
+
+/// Maps one run of one camera's clock onto [`MediaTime`].
+#[derive(Debug, Default)]
+pub struct Timeline {
+    anchor: Option<Anchor>,
+}
+
+#[derive(Debug)]
+struct Anchor {
+    /// Added to the camera's ticks.
+    offset: i64,
+    last_ticks: i64,
+    last_arrived: i64,
+    /// Least arrival minus ticks in this window and in the one before.
+    least: i64,
+    least_before: i64,
+    window_end: i64,
+}
+
+impl Timeline {
+    /// Forgets the time base: the next picture starts anew at its arrival.
+    pub fn restart(&mut self) {
+        self.anchor = None;
+    }
+
+    /// When a picture with this camera clock, that arrived then, was taken. Never later than
+    /// `arrived`.
+    pub fn place(&mut self, ticks: i64, arrived: MediaTime) -> MediaTime {
+        let arrived = arrived.0;
+        let Some(anchor) = self.anchor.as_mut().filter(|a| !a.is_broken_by(ticks)) else {
+            self.anchor = Some(Anchor::new(ticks, arrived));
+            return MediaTime(arrived);
+        };
+        anchor.observe(ticks, arrived);
+        MediaTime((ticks + anchor.offset).min(arrived))
+    }
+}
+
+impl Anchor {
+    fn new(ticks: i64, arrived: i64) -> Self {
+        let offset = arrived.wrapping_sub(ticks);
+        Self {
+            offset,
+            last_ticks: ticks,
+            last_arrived: arrived,
+            least: offset,
+            least_before: offset,
+            window_end: arrived + WINDOW,
+        }
+    }
+
+    fn is_broken_by(&self, ticks: i64) -> bool {
+        let step = ticks.wrapping_sub(self.last_ticks);
+        !(-MAX_STEP_BACK..=MAX_STEP_FORWARD).contains(&step)
+    }
+
+    fn observe(&mut self, ticks: i64, arrived: i64) {
+        let seen = arrived - ticks;
+        if arrived >= self.window_end {
+            self.least_before = self.least;
+            self.least = seen;
+            self.window_end = arrived + WINDOW;
+        }
+        self.least = self.least.min(seen);
+        let target = self.least.min(self.least_before);
+        let passed = (arrived - self.last_arrived).max(0);
+        let rise = (target - self.offset).min(passed * SLEW_PER_MILLE / 1000 + 1);
+        // Down at once (nothing is taken after it arrived), up slowly.
+        self.offset = if target < self.offset {
+            target
+        } else {
+            self.offset + rise
+        };
+        self.last_ticks = ticks;
+        self.last_arrived = arrived;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: i64 = CLOCK_RATE / 30;
+
+    #[test]
+    fn jitter_of_arrival_does_not_reach_the_times() {
+        let mut line = Timeline::default();
+        let mut last = None;
+        for i in 0..3000i64 {
+            let jitter = if i == 0 { 0 } else { (i * 7919) % 1500 };
+            let time = line
+                .place(1_000_000 + i * FRAME, MediaTime(i * FRAME + jitter))
+                .0;
+            if let Some(last) = last {
+                let step: i64 = time - last;
+                assert!((step - FRAME).abs() <= 20, "{i}: {step}");
+            }
+            last = Some(time);
+        }
+    }
+
+    #[test]
+    fn a_clock_300_ppm_off_never_drifts_away_in_a_day() {
+        for ppm in [-300i64, 300] {
+            let mut line = Timeline::default();
+            let mut worst = 0;
+            for i in 0..86_400i64 {
+                let arrived = i * CLOCK_RATE;
+                let ticks = arrived + arrived / 1_000_000 * ppm;
+                let time = line.place(ticks, MediaTime(arrived)).0;
+                assert!(time <= arrived);
+                worst = worst.max(arrived - time);
+            }
+            assert!(worst < CLOCK_RATE / 50, "{ppm} ppm: {worst} ticks behind");
+        }
+    }
+
+    #[test]
+    fn a_new_time_base_starts_at_its_arrival() {
+        let mut line = Timeline::default();
+        line.place(5, MediaTime(1000));
+        assert_eq!(
+            line.place(5 + FRAME, MediaTime(1000 + FRAME)).0,
+            1000 + FRAME
+        );
+        for jump in [-CLOCK_RATE, 11 * CLOCK_RATE, i64::MAX / 2, i64::MIN / 2] {
+            let at = MediaTime(500_000);
+            assert_eq!(line.place(jump, at), at, "{jump}");
+        }
+        line.restart();
+        assert_eq!(line.place(42, MediaTime(900_000)).0, 900_000);
+    }
+
+    #[test]
+    fn a_camera_clock_that_leaps_ahead_is_held_at_arrival() {
+        let mut line = Timeline::default();
+        line.place(0, MediaTime(0));
+        let at = MediaTime(FRAME);
+        assert_eq!(line.place(FRAME + 3 * CLOCK_RATE, at), at);
+    }
+
+    #[test]
+    fn spans_and_ticks_agree() {
+        assert_eq!(to_ticks(Duration::from_secs(2)), 180_000);
+        assert_eq!(from_ticks(90), Duration::from_millis(1));
+        assert_eq!(from_ticks(-1), Duration::ZERO);
+    }
+}

@@ -4,3 +4,5 @@
 //! Not here: what a request means (whep), who plays what (gateway).
 
 pub mod http;
+pub mod interfaces;
+pub mod udp;

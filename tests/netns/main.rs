@@ -1,0 +1,206 @@
+//! What `tests/netns/run.sh` runs inside its gateway namespace: that script says what is there.
+#![allow(clippy::unwrap_used)] // the lint's exception for tests does not reach their helpers
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use pinhole::config;
+use pinhole::net::interfaces::addresses;
+use pinhole::net::udp::{Outgoing, Refused, Settings, Udp};
+
+const ANY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// The gateway's addresses, in the order that they are told in.
+const EXPECTED: [&str; 7] = [
+    "10.77.1.1",
+    "fd77:1::1",
+    "10.77.1.100",
+    "fd77:2::1",
+    "10.77.2.1",
+    "fd77:20::1",
+    "10.77.20.1",
+];
+
+fn told(ice: &config::Ice, listen: IpAddr) -> Vec<String> {
+    addresses(ice, listen)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn named(interfaces: &[&str]) -> config::Ice {
+    config::Ice {
+        interfaces: interfaces.iter().map(ToString::to_string).collect(),
+        ..config::Ice::default()
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+#[test]
+#[ignore = "needs the namespaces of tests/netns/run.sh"]
+fn every_interface_and_vlan_is_told_in_both_families_and_no_container() {
+    assert_eq!(told(&config::Ice::default(), ANY), EXPECTED);
+    let with_loopback = told(&config::Ice::default(), LOOPBACK);
+    assert_eq!(with_loopback[..EXPECTED.len()], EXPECTED);
+    assert_eq!(with_loopback[EXPECTED.len()..], ["127.0.0.1", "::1"]);
+    assert_eq!(told(&named(&["docker*"]), ANY), ["172.17.0.1", "fd17::1"]);
+    assert_eq!(
+        told(&named(&["eth0.20"]), ANY),
+        ["10.77.20.1", "fd77:20::1"]
+    );
+}
+
+#[test]
+#[ignore = "needs the namespaces of tests/netns/run.sh"]
+fn a_cable_pulled_out_or_an_address_added_is_seen_the_next_time() {
+    ip("link set eth1 down");
+    ip("addr add 10.77.20.7/24 dev eth0.20");
+    let told_now = told(&config::Ice::default(), ANY);
+    ip("addr del 10.77.20.7/24 dev eth0.20");
+    ip("link set eth1 up");
+    ip("addr add fd77:2::1/64 dev eth1 nodad"); // going down has cost it
+    assert!(told_now.contains(&"10.77.20.7".to_owned()), "{told_now:?}");
+    assert!(
+        !told_now.iter().any(|ip| ip.starts_with("10.77.2.")),
+        "{told_now:?}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs the namespaces of tests/netns/run.sh"]
+async fn a_peer_is_answered_from_every_address_that_it_was_told() {
+    let mut udp = open();
+    let addresses = addresses(&config::Ice::default(), ANY);
+    assert!(!addresses.is_empty());
+    let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let mut peer = peer(&list.join(","), udp.port());
+    let mut answered = Vec::new();
+    let expected = addresses.len() * ANSWERS;
+    while answered.len() < expected {
+        let ready = tokio::time::timeout(Duration::from_secs(10), udp.readable()).await;
+        ready.expect("the peer gave up").unwrap();
+        let mut answers = Vec::new();
+        udp.receive(20, |datagram| {
+            answers.push(Outgoing {
+                from: datagram.to,
+                to: datagram.from,
+                bytes: datagram.bytes.to_vec(),
+            });
+        });
+        assert_eq!(udp.send(&answers), []);
+        answered.extend(answers.iter().map(|answer| answer.from.ip()));
+    }
+    assert!(peer.wait().unwrap().success());
+    for address in addresses {
+        assert_eq!(
+            answered.iter().filter(|&&ip| ip == address).count(),
+            ANSWERS,
+            "{address}"
+        );
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the namespaces of tests/netns/run.sh"]
+async fn a_link_that_cannot_keep_up_and_one_that_is_gone_are_told_apart() {
+    let mut udp = open();
+    let send = |udp: &mut Udp, to: &str, count| {
+        let packet = Outgoing {
+            from: SocketAddr::new(ANY, 0),
+            to: to.parse().unwrap(),
+            bytes: [7_u8; 1200],
+        };
+        udp.send(&vec![packet; count]).to_vec()
+    };
+    assert_eq!(send(&mut udp, "10.77.2.2:9", 100), []);
+    let slow = "tc qdisc replace dev eth1 root tbf rate 1mbit burst 10kb limit 100mb";
+    assert!(
+        Command::new("sh")
+            .args(["-c", slow])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let lost = send(&mut udp, "10.77.2.2:9", 10_000); // 12 MB, more than any send buffer of ours
+    assert!(
+        !lost.is_empty() && lost.iter().all(|lost| lost.why == Refused::Full),
+        "{lost:?}"
+    );
+    assert_eq!(
+        udp.counters().refused(Refused::Full),
+        lost.iter().map(|lost| lost.datagrams).sum()
+    );
+
+    let lost = send(&mut open(), "10.99.0.1:9", 10);
+    assert_eq!((lost[0].why, lost[0].datagrams), (Refused::Unreachable, 10));
+    assert!(
+        Command::new("sh")
+            .args(["-c", "tc qdisc del dev eth1 root"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(udp.has_gso(), "neither is a reason to give up offload");
+}
+
+/// Runs in the peer's namespace, started by the test above.
+#[test]
+#[ignore = "started by another test, in the other namespace"]
+fn as_a_peer() {
+    let Ok(port) = std::env::var("PINHOLE_NETNS_PORT") else {
+        return;
+    };
+    let addresses = std::env::var("PINHOLE_NETNS_ADDRESSES").unwrap();
+    for address in addresses.split(',') {
+        let address: IpAddr = address.parse().unwrap();
+        let any = if address.is_ipv6() {
+            "[::]:0"
+        } else {
+            "0.0.0.0:0"
+        };
+        let socket = UdpSocket::bind(any).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        // A connected socket hears nobody else.
+        socket.connect((address, port.parse().unwrap())).unwrap();
+        for n in 0..ANSWERS {
+            socket.send(&[n as u8; 100]).unwrap();
+            let mut answer = [0; 200];
+            let size = socket
+                .recv(&mut answer)
+                .unwrap_or_else(|error| panic!("{address}: {error}"));
+            assert_eq!(answer[..size], [n as u8; 100]);
+        }
+    }
+}
+
+const ANSWERS: usize = 3;
+
+fn open() -> Udp {
+    let ice = config::Ice {
+        port: 0,
+        ..config::Ice::default()
+    };
+    Udp::bind(&Settings::new(&ice)).unwrap()
+}
+
+fn peer(addresses: &str, port: u16) -> Child {
+    let namespace = std::env::var("PINHOLE_NETNS_PEER").unwrap();
+    let this = std::env::current_exe().unwrap();
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &namespace]).arg(this);
+    command.args(["--ignored", "--exact", "as_a_peer", "--quiet"]);
+    command.env("PINHOLE_NETNS_ADDRESSES", addresses);
+    command.env("PINHOLE_NETNS_PORT", port.to_string());
+    command.spawn().unwrap()
+}

@@ -1,0 +1,59 @@
+#!/bin/bash
+# Proves in network namespaces that Pinhole tells viewers the right addresses and answers from
+# them: two interfaces, a VLAN, both families, several addresses on one interface, a container
+# bridge, a cable without carrier, a slow link.
+#
+#   tests/netns/run.sh          needs root (or CAP_SYS_ADMIN and CAP_NET_ADMIN), ip and tc
+#
+# Exit code 77: this machine cannot run it, with the reason on the last line.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+skip() { echo "SKIP netns: $1"; exit 77; }
+[ "$(id -u)" = 0 ] || skip "needs root"
+command -v ip >/dev/null && command -v tc >/dev/null || skip "needs ip and tc (apt-get install iproute2)"
+
+GATEWAY=pinhole-gateway-$$ PEER=pinhole-peer-$$
+cleanup() { ip netns del "$GATEWAY" 2>/dev/null || true; ip netns del "$PEER" 2>/dev/null || true; }
+trap cleanup EXIT
+ip netns add "$GATEWAY" 2>/dev/null && ip netns add "$PEER" || skip "cannot make network namespaces"
+gw() { ip -n "$GATEWAY" "$@"; }
+peer() { ip -n "$PEER" "$@"; }
+
+# cable NAME: a veth pair, NAME at both ends, up at both
+cable() {
+    ip link add "$1" netns "$GATEWAY" type veth peer name "$1" netns "$PEER"
+    gw link set "$1" up
+    peer link set "$1" up
+}
+# both NAME PREFIX4 PREFIX6: addresses .1 and ::1 at the gateway, .2 and ::2 at the peer
+both() {
+    gw addr add "$2.1/24" dev "$1"; gw addr add "$3::1/64" dev "$1" nodad
+    peer addr add "$2.2/24" dev "$1"; peer addr add "$3::2/64" dev "$1" nodad
+}
+
+gw link set lo up
+peer link set lo up
+cable eth0; both eth0 10.77.1 fd77:1
+cable eth1; both eth1 10.77.2 fd77:2
+gw addr add 10.77.1.100/24 dev eth0 # a second address, which the kernel would not answer from
+if gw link add link eth0 name eth0.20 type vlan id 20 2>/dev/null; then
+    peer link add link eth0 name eth0.20 type vlan id 20
+    gw link set eth0.20 up; peer link set eth0.20 up
+    echo "netns: eth0.20 is a VLAN"
+else
+    cable eth0.20
+    echo "netns: NOTE no 8021q in this kernel: eth0.20 is an untagged cable with a VLAN's name"
+fi
+both eth0.20 10.77.20 fd77:20
+cable docker0; both docker0 172.17.0 fd17:0
+cable eth9; both eth9 10.77.9 fd77:9
+peer link set eth9 down # no carrier
+gw addr add 2001:db8:1::dead/64 dev eth1 nodad preferred_lft 0 # deprecated
+
+BINARY=$(cargo test --release --test netns --no-run --message-format=json 2>/dev/null |
+    sed -n 's/.*"executable":"\([^"]*netns[^"]*\)".*/\1/p' | tail -1)
+[ -x "$BINARY" ] || { echo "netns: the test does not build: cargo test --release --test netns"; exit 1; }
+
+export PINHOLE_NETNS_PEER=$PEER
+ip netns exec "$GATEWAY" "$BINARY" --ignored --test-threads=1 --skip as_a_peer "$@"
