@@ -43,7 +43,9 @@ static FILES: &[File] = files! {
     "/player.js" "player.js" JS;
     "/style.css" "style.css" CSS;
     "/tile.js" "tile.js" JS;
+    "/tile.js" "tile.js" JS;
     "/whep.js" "whep.js" JS;
+    "/words.js" "words.js" JS;
     "/words.js" "words.js" JS;
 };
 
@@ -88,6 +90,18 @@ fn tag(file: &File) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_whole_page_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/page");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name();
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let is_served = FILES.iter().any(|file| file.bytes == bytes);
+            assert!(is_served, "{name:?} is missing in FILES");
+        }
+    }
 
     #[test]
     fn files_have_different_paths_and_contents_different_tags() {
