@@ -21,24 +21,37 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 pub use self::process::ProcessFacts;
+use crate::gateway;
 use crate::media::ErrorKind;
 use crate::media::histogram::Histogram;
-use crate::whep::status::{
-    CameraStatus, Counters, HttpCounters, MediaCounters, PictureCounters, SessionCounters,
-    SessionStatus, Timings,
-};
+use crate::net::udp::{self, Refused};
+use crate::whep::status::{CameraStatus, HttpCounters, SessionStatus, Timings};
 
 /// What one scrape tells.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub cameras: Vec<CameraStatus>,
     pub sessions: Vec<SessionStatus>,
-    pub counters: Counters,
+    pub gateway: gateway::Counters,
+    pub udp: udp::Counters,
+    pub http: HttpCounters,
+    pub losses: Losses,
     /// From [`Timings::scrape`].
     pub timings: Timings,
     pub process: ProcessFacts,
     /// Since start, by the monotonic clock.
     pub uptime: Duration,
+}
+
+/// What was lost around the loop, since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Events of sources that found their channel full.
+    pub source_events: u64,
+    /// Threads of sources that made no progress and were left behind.
+    pub source_threads: u64,
+    /// Log lines that found the log writer behind.
+    pub log_lines: u64,
 }
 
 /// The text of `/metrics`.
@@ -61,12 +74,10 @@ impl Collector for Snapshot {
         cameras(&mut out, &self.cameras)?;
         camera_errors(&mut out, &self.cameras)?;
         viewers(&mut out, &self.sessions)?;
-        sessions(&mut out, &self.counters.sessions)?;
-        pictures(&mut out, &self.counters.pictures)?;
-        media(&mut out, &self.counters.media)?;
-        http(&mut out, &self.counters.http)?;
-        http_limits(&mut out, &self.counters.http)?;
-        losses(&mut out, &self.counters)?;
+        counted(&mut out, &self.gateway)?;
+        media(&mut out, &self.udp)?;
+        http(&mut out, &self.http)?;
+        losses(&mut out, self.losses)?;
         timings(&mut out, &self.timings)?;
         process(&mut out, &self.process)
     }
@@ -194,168 +205,220 @@ fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Result {
     )
 }
 
-fn sessions(out: &mut Out<'_>, count: &SessionCounters) -> fmt::Result {
-    out.counter("sessions_opened", "Sessions created.", count.opened)?;
-    out.counter("sessions_restarted", "ICE restarts.", count.restarted)?;
-    let refused = &count.refused;
-    out.by_reason(
-        "sessions_refused",
-        "POSTs that made no session.",
-        &[
-            ("viewers", refused.viewers),
-            ("viewers_per_camera", refused.viewers_per_camera),
-            ("half_open", refused.half_open),
-            ("egress", refused.egress),
-            ("bad_offer", refused.bad_offer),
-            ("no_common_codec", refused.no_common_codec),
-            ("draining", refused.draining),
-        ],
-    )?;
-    let ended = &count.ended;
-    out.by_reason(
-        "sessions_ended",
-        "Sessions that ended.",
-        &[
-            ("deleted", ended.deleted),
-            ("closed", ended.closed),
-            ("half_open", ended.half_open),
-            ("consent", ended.consent),
-            ("age", ended.age),
-            ("error", ended.error),
-            ("panic", ended.panic),
-            ("drained", ended.drained),
-        ],
-    )
-}
-
-fn pictures(out: &mut Out<'_>, count: &PictureCounters) -> fmt::Result {
-    for (name, help, value) in [
+/// Names every field, here as in [`http`], so that a counter that is not shown does not compile.
+#[expect(clippy::too_many_lines, reason = "a table: one row per counter")]
+fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
+    let gateway::Counters {
+        frames,
+        datagrams_in,
+        datagrams_unknown,
+        datagrams_refused,
+        sessions_opened,
+        sessions_connected,
+        sessions_left,
+        sessions_lost,
+        sessions_failed,
+        sessions_panicked,
+        sessions_half_open_reaped,
+        sessions_expired,
+        refused_viewers,
+        refused_viewers_per_camera,
+        refused_half_open,
+        refused_offers,
+        skips,
+        key_frame_requests,
+        unrepairable_losses,
+        key_frames_forced,
+        replays,
+        stills,
+    } = *counters;
+    out.each(&[
+        ("frames", "Pictures of all cameras.", frames),
         (
-            "skips",
-            "Times that a viewer skipped to a key frame.",
-            count.skips,
+            "datagrams_handled",
+            "Datagrams that reached the gateway.",
+            datagrams_in,
         ),
         (
-            "egress_held",
-            "Times that an egress limit held packets back.",
-            count.egress_held,
+            "datagrams_unknown",
+            "From no viewer; dropped.",
+            datagrams_unknown,
+        ),
+        (
+            "datagrams_lost",
+            "To viewers, refused by the kernel.",
+            datagrams_refused,
+        ),
+        ("sessions_opened", "Sessions created.", sessions_opened),
+        (
+            "sessions_connected",
+            "Sessions that connected.",
+            sessions_connected,
+        ),
+        (
+            "skips",
+            "Pictures left out for viewers that were behind.",
+            skips,
         ),
         (
             "key_frame_requests",
             "PLI and FIR of viewers.",
-            count.key_frame_requests,
+            key_frame_requests,
         ),
         (
             "key_frames_forced",
             "Key frames asked of sources.",
-            count.key_frames_forced,
-        ),
-        ("replays", "Catch-ups out of a GOP cache.", count.replays),
-        ("stills", "Key frames shown as a still.", count.stills),
-        (
-            "gop_cache_overflows",
-            "Groups larger than gop_cache.",
-            count.gop_cache_overflows,
-        ),
-        ("repairs", "Packets sent again.", count.repairs),
-        (
-            "repairs_missed",
-            "Packets asked for again too late.",
-            count.repairs_missed,
-        ),
-    ] {
-        out.counter(name, help, value)?;
-    }
-    Ok(())
-}
-
-fn media(out: &mut Out<'_>, count: &MediaCounters) -> fmt::Result {
-    for (name, help, value) in [
-        ("media_datagrams_in", "Received.", count.datagrams_in),
-        ("media_bytes_in", "Received.", count.bytes_in),
-        ("media_datagrams_out", "Sent.", count.datagrams_out),
-        ("media_bytes_out", "Sent.", count.bytes_out),
-        (
-            "media_sends",
-            "System calls that sent datagrams.",
-            count.sends,
+            key_frames_forced,
         ),
         (
-            "media_datagrams_refused",
-            "Refused by the kernel; lost.",
-            count.datagrams_refused,
+            "unrepairable_losses",
+            "Packets that could not be sent again.",
+            unrepairable_losses,
         ),
         (
-            "media_datagrams_unknown",
-            "From no viewer; dropped.",
-            count.datagrams_unknown,
+            "replays",
+            "Groups of pictures sent again out of a cache.",
+            replays,
         ),
-        (
-            "media_datagrams_truncated",
-            "Too long; dropped.",
-            count.datagrams_truncated,
-        ),
-    ] {
-        out.counter(name, help, value)?;
-    }
-    Ok(())
-}
-
-fn http(out: &mut Out<'_>, count: &HttpCounters) -> fmt::Result {
-    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| [("class", class)]);
-    let responses = classes.into_iter().zip(count.responses);
-    out.counters("http_responses", "Responses by class.", responses)?;
-    out.counter(
-        "http_connections",
-        "Connections accepted.",
-        count.connections,
-    )?;
-    out.gauge(
-        "http_connections_open",
-        "Connections open now.",
-        count.connections_open as f64,
-    )
-}
-
-fn http_limits(out: &mut Out<'_>, count: &HttpCounters) -> fmt::Result {
+        ("stills", "Replays that were a key frame alone.", stills),
+    ])?;
     out.by_reason(
-        "http_refused",
-        "Connections and requests refused or cut, by what they met.",
+        "sessions_ended",
+        "Sessions that ended.",
         &[
-            ("connections", count.connections_refused),
-            ("age", count.connections_aged),
-            ("accept", count.accept_errors),
-            ("unauthorized", count.unauthorized),
-            ("foreign", count.foreign),
-            ("requests", count.too_many_requests),
-            ("body", count.body_too_large),
-            ("body_time", count.body_too_slow),
-            ("head", count.head_too_large),
-            ("head_time", count.head_too_slow),
-            ("unreadable", count.unreadable),
-            ("calls", count.calls_refused),
-            ("reply_time", count.replies_lost),
-            ("panic", count.panics),
+            ("left", sessions_left),
+            ("lost", sessions_lost),
+            ("failed", sessions_failed),
+            ("panicked", sessions_panicked),
+            ("half_open", sessions_half_open_reaped),
+            ("expired", sessions_expired),
+        ],
+    )?;
+    out.by_reason(
+        "sessions_refused",
+        "POSTs that made no session.",
+        &[
+            ("viewers", refused_viewers),
+            ("viewers_per_camera", refused_viewers_per_camera),
+            ("half_open", refused_half_open),
+            ("offer", refused_offers),
         ],
     )
 }
 
-fn losses(out: &mut Out<'_>, count: &Counters) -> fmt::Result {
-    out.counter(
-        "source_events_dropped",
-        "Events of sources that found their channel full.",
-        count.source_events_dropped,
-    )?;
-    out.counter(
-        "source_threads_abandoned",
-        "Threads of sources that made no progress and were left behind.",
-        count.source_threads_abandoned,
-    )?;
-    out.counter(
-        "log_lines_dropped",
-        "Log lines that found the log writer behind.",
-        count.log_lines_dropped,
+fn media(out: &mut Out<'_>, counters: &udp::Counters) -> fmt::Result {
+    out.each(&[
+        ("udp_datagrams_in", "Received.", counters.datagrams_in),
+        ("udp_bytes_in", "Received.", counters.bytes_in),
+        (
+            "udp_calls_in",
+            "System calls that received.",
+            counters.calls_in,
+        ),
+        (
+            "udp_datagrams_out",
+            "Taken by the kernel.",
+            counters.datagrams_out,
+        ),
+        ("udp_bytes_out", "Taken by the kernel.", counters.bytes_out),
+        (
+            "udp_calls_out",
+            "System calls that sent: few per datagram where batching works.",
+            counters.calls_out,
+        ),
+        (
+            "udp_truncated",
+            "Received too long; dropped.",
+            counters.truncated,
+        ),
+        (
+            "udp_unusable",
+            "Received empty or without an address; dropped.",
+            counters.unusable,
+        ),
+        (
+            "udp_errors_in",
+            "System calls that failed to receive.",
+            counters.errors_in,
+        ),
+    ])?;
+    let refused = Refused::ALL.map(|why| (why.name(), counters.refused(why)));
+    out.by_reason(
+        "udp_refused",
+        "Datagrams that the kernel did not take.",
+        &refused,
     )
+}
+
+fn http(out: &mut Out<'_>, counters: &HttpCounters) -> fmt::Result {
+    let HttpCounters {
+        connections,
+        connections_open,
+        connections_refused,
+        connections_aged,
+        accept_errors,
+        responses,
+        unauthorized,
+        foreign,
+        too_many_requests,
+        body_too_large,
+        body_too_slow,
+        head_too_large,
+        head_too_slow,
+        unreadable,
+        calls_refused,
+        replies_lost,
+        panics,
+    } = *counters;
+    let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| [("class", class)]);
+    let responses = classes.into_iter().zip(responses);
+    out.counters("http_responses", "Responses by class.", responses)?;
+    out.counter("http_connections", "Connections accepted.", connections)?;
+    out.gauge(
+        "http_connections_open",
+        "Connections open now.",
+        connections_open as f64,
+    )?;
+    out.by_reason(
+        "http_refused",
+        "Connections and requests refused or cut, by the bound they met.",
+        &[
+            ("connections", connections_refused),
+            ("age", connections_aged),
+            ("accept", accept_errors),
+            ("unauthorized", unauthorized),
+            ("foreign", foreign),
+            ("requests", too_many_requests),
+            ("body", body_too_large),
+            ("body_time", body_too_slow),
+            ("head", head_too_large),
+            ("head_time", head_too_slow),
+            ("unreadable", unreadable),
+            ("calls", calls_refused),
+            ("reply_time", replies_lost),
+            ("panic", panics),
+        ],
+    )
+}
+
+fn losses(out: &mut Out<'_>, losses: Losses) -> fmt::Result {
+    out.each(&[
+        (
+            "source_events_lost",
+            "Events of sources that found their channel full.",
+            losses.source_events,
+        ),
+        (
+            "source_threads_lost",
+            "Threads of sources left behind for want of progress.",
+            losses.source_threads,
+        ),
+        (
+            "log_lines_lost",
+            "Log lines that found the log writer behind.",
+            losses.log_lines,
+        ),
+    ])
 }
 
 fn timings(out: &mut Out<'_>, timings: &Timings) -> fmt::Result {
@@ -438,6 +501,11 @@ impl Out<'_> {
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
+    fn each(&mut self, rows: &[(&str, &str, u64)]) -> fmt::Result {
+        rows.iter()
+            .try_for_each(|&(name, help, value)| self.counter(name, help, value))
+    }
+
     fn by_reason(&mut self, name: &str, help: &str, rows: &[(&str, u64)]) -> fmt::Result {
         let rows = rows
             .iter()
@@ -512,4 +580,4 @@ fn seconds(millis: u64) -> f64 {
 /// As in [`CameraStatus::state`].
 const CAMERA_STATES: [&str; 5] = ["idle", "opening", "waiting", "playing", "down"];
 /// As in [`SessionStatus::state`].
-const SESSION_STATES: [&str; 4] = ["connecting", "waiting", "catching_up", "playing"];
+const SESSION_STATES: [&str; 5] = ["connecting", "waiting", "catching_up", "playing", "ended"];

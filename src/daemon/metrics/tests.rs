@@ -55,13 +55,17 @@ fn text() -> String {
     let mut timings = Timings::default();
     timings.turn.record(Duration::from_micros(300));
     timings.stages.encode.record(Duration::from_millis(4));
-    let mut counters = Counters::default();
-    counters.http.on_response(429);
-    counters.sessions.ended.consent = 2;
+    let mut http = HttpCounters::default();
+    http.on_response(429);
+    let gateway = gateway::Counters {
+        sessions_lost: 2,
+        ..gateway::Counters::default()
+    };
     render(Snapshot {
         cameras: vec![camera("door"), camera("yard")],
         sessions: vec![viewer("playing", 10), viewer("playing", 30)],
-        counters,
+        gateway,
+        http,
         timings,
         process: ProcessFacts {
             open_fds: Some(12),
@@ -69,6 +73,7 @@ fn text() -> String {
             ..ProcessFacts::default()
         },
         uptime: Duration::from_secs(60),
+        ..Snapshot::default()
     })
 }
 
@@ -85,7 +90,7 @@ fn an_operator_finds_what_was_counted() {
         "pinhole_viewers{state=\"playing\"} 2.0",
         "pinhole_viewers_queued_bytes_max 30.0",
         "pinhole_viewers_round_trip_seconds_max 0.02",
-        "pinhole_sessions_ended_total{reason=\"consent\"} 2",
+        "pinhole_sessions_ended_total{reason=\"lost\"} 2",
         "pinhole_http_responses_total{class=\"4xx\"} 1",
         "pinhole_http_refused_total{reason=\"requests\"} 1",
         "pinhole_loop_turn_seconds_bucket{le=\"0.0005\"} 1",
@@ -133,4 +138,21 @@ fn viewers_add_no_lines() {
         render(snapshot).lines().count()
     };
     assert_eq!(lines(0), lines(64));
+}
+
+#[test]
+fn a_scrape_of_64_cameras_stays_small() {
+    let snapshot = Snapshot {
+        cameras: (0..64).map(|n| camera(&format!("camera-{n}"))).collect(),
+        sessions: vec![viewer("playing", 1); 64],
+        ..Snapshot::default()
+    };
+    let start = std::time::Instant::now();
+    let text = render(snapshot);
+    println!(
+        "64 cameras: {} kB in {:?}",
+        text.len() >> 10,
+        start.elapsed()
+    );
+    assert!(text.len() < 256 << 10);
 }

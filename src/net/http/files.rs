@@ -43,9 +43,7 @@ static FILES: &[File] = files! {
     "/player.js" "player.js" JS;
     "/style.css" "style.css" CSS;
     "/tile.js" "tile.js" JS;
-    "/tile.js" "tile.js" JS;
     "/whep.js" "whep.js" JS;
-    "/words.js" "words.js" JS;
     "/words.js" "words.js" JS;
 };
 
