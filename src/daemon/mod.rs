@@ -6,6 +6,7 @@
 
 pub mod demo;
 pub mod logging;
+pub mod metrics;
 mod shutdown;
 mod turn;
 
