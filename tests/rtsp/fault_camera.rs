@@ -5,6 +5,7 @@
 //! Not here: decodable pictures. The parameter sets are real, the slices are filler.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ impl Plan {
 pub struct FaultCamera {
     pub address: SocketAddr,
     log: Log,
+    sent: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
@@ -128,9 +130,20 @@ impl FaultCamera {
     pub async fn start(plans: Vec<Plan>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let log = Log::default();
-        let task = tokio::spawn(serve(listener, Arc::new(plans), log.clone()));
-        Self { address, log, task }
+        let (log, sent) = (Log::default(), Arc::default());
+        let shared = Shared {
+            plans: Arc::new(plans),
+            log: log.clone(),
+            sent: Arc::clone(&sent),
+            next_session: Arc::default(),
+        };
+        let task = tokio::spawn(serve(listener, shared));
+        Self {
+            address,
+            log,
+            sent,
+            task,
+        }
     }
 
     /// Requests of the n-th session, `METHOD transport`.
@@ -138,6 +151,11 @@ impl FaultCamera {
         let log = self.log.lock().unwrap();
         let of_session = log.iter().filter(|(n, _)| *n == session);
         of_session.map(|(_, request)| request.clone()).collect()
+    }
+
+    /// Acts done and pictures sent, by all sessions together.
+    pub fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Sessions that came as far as DESCRIBE.
@@ -153,16 +171,22 @@ impl Drop for FaultCamera {
     }
 }
 
-async fn serve(listener: TcpListener, plans: Arc<Vec<Plan>>, log: Log) {
-    let next_session = Arc::new(Mutex::new(0));
+/// What all connections of a camera share.
+#[derive(Clone)]
+struct Shared {
+    plans: Arc<Vec<Plan>>,
+    log: Log,
+    sent: Arc<AtomicU32>,
+    next_session: Arc<AtomicUsize>,
+}
+
+async fn serve(listener: TcpListener, shared: Shared) {
     // A set, so that the connections end with the camera.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let connection = Connection {
-            plans: plans.clone(),
-            log: log.clone(),
-            next_session: next_session.clone(),
+            shared: shared.clone(),
             session: None,
             udp: None,
         };
@@ -171,9 +195,7 @@ async fn serve(listener: TcpListener, plans: Arc<Vec<Plan>>, log: Log) {
 }
 
 struct Connection {
-    plans: Arc<Vec<Plan>>,
-    log: Log,
-    next_session: Arc<Mutex<usize>>,
+    shared: Shared,
     session: Option<usize>,
     /// Ours and the client's, once set up over UDP.
     udp: Option<(UdpSocket, SocketAddr)>,
@@ -220,10 +242,13 @@ impl Connection {
             let request = tokio::select! {
                 biased;
                 request = read_request(&mut reader, &mut buffer) => request,
-                ending = player.step(&mut writer, self.udp.as_ref()) => match ending {
-                    None => continue,
-                    Some(ending) => return ending,
-                },
+                ending = player.step(&mut writer, self.udp.as_ref()) => {
+                    self.shared.sent.fetch_add(1, Ordering::Relaxed);
+                    match ending {
+                        None => continue,
+                        Some(ending) => return ending,
+                    }
+                }
             };
             let Some(request) = request else {
                 return Ending::Close;
@@ -235,22 +260,20 @@ impl Connection {
     }
 
     fn plan(&self) -> &Plan {
-        let n = self.session.unwrap_or(0).min(self.plans.len() - 1);
-        &self.plans[n]
+        let plans = &self.shared.plans;
+        let n = self.session.unwrap_or(0).min(plans.len() - 1);
+        &plans[n]
     }
 
     async fn on_request(&mut self, request: &Request<Vec<u8>>, writer: &mut WriteHalf<'_>) -> Next {
-        let session = *self.session.get_or_insert_with(|| {
-            let mut next = self.next_session.lock().unwrap();
-            *next += 1;
-            *next - 1
-        });
+        let next = &self.shared.next_session;
+        let session = *self
+            .session
+            .get_or_insert_with(|| next.fetch_add(1, Ordering::Relaxed));
         let transport = request.header(&TRANSPORT).map_or("", |t| t.as_str());
         let entry = format!("{} {transport}", <&str>::from(request.method()));
-        self.log
-            .lock()
-            .unwrap()
-            .push((session, entry.trim().to_owned()));
+        let entry = (session, entry.trim().to_owned());
+        self.shared.log.lock().unwrap().push(entry);
         let plan = self.plan().clone();
         let answer = match request.method() {
             Method::Describe => plan.describe,

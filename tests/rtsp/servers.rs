@@ -10,6 +10,8 @@ use std::time::Duration;
 /// A server process; killed when dropped.
 pub struct Server {
     child: Child,
+    /// Removed with the server.
+    clip: Option<PathBuf>,
     pub url: String,
     pub port: u16,
 }
@@ -40,14 +42,20 @@ impl Server {
         let url = line.recv_timeout(Duration::from_secs(30)).unwrap();
         let port = url.rsplit(':').next().and_then(|p| p.parse().ok());
         let port = port.unwrap_or_else(|| panic!("gst_camera.py said {url:?}"));
-        Some(Self { child, url, port })
+        Some(Self {
+            child,
+            clip: None,
+            url,
+            port,
+        })
     }
 
     /// VLC on a port that was free, looping a clip made for it; not yet listening. `None`: VLC or
     /// ffmpeg is not installed.
     pub fn vlc() -> Option<Self> {
         for tool in ["cvlc", "ffmpeg"] {
-            if !runs(Command::new(tool).arg("--help")) {
+            // Not by running it: VLC refuses root even for --help.
+            if !runs(Command::new("sh").args(["-c", &format!("command -v {tool}")])) {
                 skip(tool);
                 return None;
             }
@@ -57,14 +65,19 @@ impl Server {
         let child = Command::new("sh")
             .arg(cameras().join("vlc_camera.sh"))
             .arg(port.to_string())
-            .arg(clip)
+            .arg(&clip)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let url = format!("rtsp://127.0.0.1:{port}/cam");
-        Some(Self { child, url, port })
+        Some(Self {
+            child,
+            clip: Some(clip),
+            url,
+            port,
+        })
     }
 
     pub fn at(&self, path: &str) -> String {
@@ -84,6 +97,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(clip) = &self.clip {
+            let _ = std::fs::remove_file(clip);
+        }
     }
 }
 

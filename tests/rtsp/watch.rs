@@ -40,6 +40,18 @@ pub fn with_credentials(mut camera: config::Camera, name: &str, password: &str) 
     camera
 }
 
+/// Waits for something that tells nobody when it happens.
+pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let look = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if timeout(LIMIT, look).await.is_err() {
+        panic!("{what}: not within {LIMIT:?}");
+    }
+}
+
 /// What a Down event said.
 #[derive(Clone, Debug)]
 pub struct Down {
