@@ -5,6 +5,16 @@
 //! Not here: reading files, binding ports.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod camera;
+pub mod error;
+mod sections;
+pub mod units;
+mod walk;
+
+pub use camera::{LATER_KEYS, MAX_CAMERAS};
+pub use error::{ConfigErrors, Mistake, Problem};
+pub use sections::{KEYS, MAX_TEXT};
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,17 +39,17 @@ pub struct Server {
     /// `listen`: where HTTP is served.
     pub listen: SocketAddr,
     /// `allowed_origins`: origins that may use the API from another site (CORS), e.g.
-    /// `https://panel.example`.
+    /// `https://panel.example`; as browsers write them, 64 at most.
     pub allowed_origins: Vec<String>,
     /// `hosts`: names, beside IP addresses, `localhost` and the machine's own name, that a
-    /// request's Host header may hold (against DNS rebinding).
+    /// request's Host header may hold (against DNS rebinding); in lower case, 64 at most.
     pub hosts: Vec<String>,
 }
 
 /// `[access]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
-    /// `token` or the content of `token_file`: 16 characters at least.
+    /// `token` or the content of `token_file`: 16 to 256 characters that fit a header.
     pub token: Option<Secret>,
     /// `anonymous`: serve everybody, on any address.
     pub anonymous: bool,
@@ -48,15 +58,15 @@ pub struct Access {
 /// `[ice]`: the media port and the addresses told to viewers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ice {
-    /// `port`: UDP, one for all viewers; 0 lets the kernel choose.
+    /// `port`: UDP, one for all viewers, 0 to 65535; 0 lets the kernel choose.
     pub port: u16,
-    /// `interfaces`: only these (`eth0`, `wlan*`); empty means all.
+    /// `interfaces`: only these (`eth0`, `wlan*`), 64 at most; empty means all.
     pub interfaces: Vec<String>,
     /// `exclude`: never these.
     pub exclude: Vec<String>,
     /// `advertise`: these addresses in place of the machine's own (port forwarding).
     pub advertise: Vec<IpAddr>,
-    /// `mtu`: the largest UDP payload sent, in bytes.
+    /// `mtu`: the largest UDP payload sent, in bytes, 576 to 1500.
     pub mtu: usize,
     /// `dscp`: differentiated services code point of media, 0 to 63; 0 marks nothing.
     pub dscp: u8,
@@ -75,46 +85,51 @@ pub enum Latency {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// `viewers`: sessions in all.
+    /// `viewers`: sessions in all, 1 to 10,000.
     pub viewers: usize,
-    /// `viewers_per_camera`: unless the camera says otherwise.
+    /// `viewers_per_camera`: unless the camera says otherwise, 1 to 10,000.
     pub viewers_per_camera: usize,
-    /// `half_open`: sessions that are not connected yet.
+    /// `half_open`: sessions that are not connected yet, 1 to 1000.
     pub half_open: usize,
-    /// `setup_timeout`: a session that is not connected by then is ended.
+    /// `setup_timeout`: a session that is not connected by then is ended, 1 s to 5 min.
     pub setup_timeout: Duration,
-    /// `session_age`: a session older than this is ended; `None` (written "none") never.
+    /// `session_age`: a session older than this is ended, 1 min to 365 d; `None` (written
+    /// "none") never.
     pub session_age: Option<Duration>,
-    /// `egress`: media sent to all viewers together, bits per second.
+    /// `egress`: media sent to all viewers together, bits per second, 100k to 100G.
     pub egress: u64,
-    /// `egress_per_viewer`: bits per second.
+    /// `egress_per_viewer`: bits per second, 100k to 10G.
     pub egress_per_viewer: u64,
-    /// `queue`: bytes that may wait for one viewer; past it the viewer skips to a key frame.
+    /// `queue`: bytes that may wait for one viewer, 256 KiB to 256 MiB; past it the viewer skips
+    /// to a key frame.
     pub queue: usize,
-    /// `requests`: HTTP requests per second from one address (short bursts of twice that pass).
+    /// `requests`: HTTP requests per second from one address (short bursts of twice that pass),
+    /// 1 to 100,000.
     pub requests: u32,
-    /// `connections`: open HTTP connections.
+    /// `connections`: open HTTP connections, 1 to 65,536.
     pub connections: usize,
-    /// `body`: bytes of one HTTP request body.
+    /// `body`: bytes of one HTTP request body, 16 KiB to 1 MiB.
     pub body: usize,
 }
 
 /// `[[camera]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Camera {
-    /// `name`: letters, digits, `-`, `_`, `.`; the last part of its WHEP URL.
+    /// `name`: 1 to 64 letters, digits, `-`, `_`, `.`; the last part of its WHEP URL.
     pub name: String,
     pub source: Source,
     /// `on_demand`: open with the first viewer, close `linger` after the last.
     pub on_demand: bool,
+    /// `linger`: 0 s to 24 h.
     pub linger: Duration,
-    /// `stall`: no picture for that long restarts the source.
+    /// `stall`: no picture for that long restarts the source, 500 ms to 1 h.
     pub stall: Duration,
-    /// `max_errors`: so many in a row restart the source.
+    /// `max_errors`: so many in a row restart the source, 1 to 10,000.
     pub max_errors: u32,
-    /// `max_viewers`
+    /// `max_viewers`: 1 to 10,000; `None` is `limits.viewers_per_camera`.
     pub max_viewers: Option<usize>,
-    /// `gop_cache`: bytes kept for joins in the middle of a group of pictures; 0 turns it off.
+    /// `gop_cache`: bytes kept for joins in the middle of a group of pictures, up to 256 MiB;
+    /// 0 turns it off.
     pub gop_cache: usize,
 }
 
@@ -126,9 +141,10 @@ pub enum Source {
 }
 
 /// `source = "rtsp://..."`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Rtsp {
-    /// Without user name and password.
+    /// Without user name and password. Many cameras take a password in the path or query too, so
+    /// this is shown to nobody: see [`Rtsp::shown`].
     pub url: Url,
     pub credentials: Option<Credentials>,
     pub transport: Transport,
@@ -154,12 +170,12 @@ pub enum Transport {
 /// `source = "pattern:"`: a generated picture with clock and frame counter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pattern {
-    /// `size`: even numbers of pixels.
+    /// `size`: even numbers of pixels, 64 to 3840.
     pub width: u32,
     pub height: u32,
-    /// `fps`
+    /// `fps`: 1 to 60.
     pub fps: u32,
-    /// `bitrate`: bits per second.
+    /// `bitrate`: bits per second, 50k to 100M.
     pub bitrate: u32,
 }
 
@@ -176,6 +192,27 @@ impl Secret {
     /// The text itself, for the one place that must send or compare it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl Rtsp {
+    /// Scheme, host and port, for logs and the API.
+    pub fn shown(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port() {
+            Some(port) => format!("rtsp://{host}:{port}"),
+            None => format!("rtsp://{host}"),
+        }
+    }
+}
+
+impl fmt::Debug for Rtsp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rtsp")
+            .field("url", &self.shown())
+            .field("has_credentials", &self.credentials.is_some())
+            .field("transport", &self.transport)
+            .finish()
     }
 }
 

@@ -1,1 +1,261 @@
+//! The one top state machine: cameras, their hubs, their viewers.
+//!
+//! In: datagrams, source events, commands, time. Out: datagrams, demands to sources, outcomes,
+//! a time to be called again and why.
+//! Not here: sockets and clocks (daemon), SDP (session), HTTP (whep).
+//!
+//! After each `handle_*` call [`Gateway::poll_output`] until it says [`Output::Wait`]. Viewers
+//! are served one by one there, so the first one's packets leave before the last one's are made.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod camera;
+mod commands;
+mod counters;
+mod demux;
+mod status;
+mod viewer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::config::Config;
+use crate::media::{CameraId, Demand, SourceEvent};
+use crate::session::queue::Pacer;
+use crate::session::{Certificate, Datagram};
+
+pub use counters::Counters;
+
+use camera::Camera;
+use demux::Demux;
+use viewer::{Viewer, ViewerId};
+
+/// What the driver shall do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send what was put into the outbox: all of it is for one viewer.
+    Send {
+        /// When the newest frame that left completely with it had been received.
+        completes: Option<Instant>,
+    },
+    /// Tell this camera's source.
+    Demand(CameraId, Demand),
+    /// Nothing before `until`.
+    Wait { until: Instant, why: Wake },
+}
+
+/// What a wait is for; for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Nothing is waited for; the driver looks again after a while.
+    Nothing,
+    /// A viewer's ICE, DTLS, RTCP or pace.
+    Viewer,
+    /// A camera's key-frame request or linger.
+    Camera,
+}
+
+/// Everything at once.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    certificate: Certificate,
+    rng: StdRng,
+    /// By [`CameraId`].
+    cameras: Vec<Camera>,
+    viewers: BTreeMap<ViewerId, Viewer>,
+    demux: Demux,
+    /// Viewers with something to do, oldest first, each at most once.
+    dirty: VecDeque<ViewerId>,
+    next_viewer: u64,
+    is_draining: bool,
+    common: Common,
+}
+
+/// What all viewers share.
+#[derive(Debug)]
+struct Common {
+    counters: Counters,
+    /// `limits.egress`
+    egress: Pacer,
+}
+
+/// The common pace of all viewers lets this much of a second pass at once.
+const EGRESS_BURST_SECONDS: f64 = 0.05;
+/// Without timers, the driver is asked to look again after this long.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Gateway {
+    /// A gateway for these cameras. `now` is the zero of its media time, `seed` makes session
+    /// keys and must be unguessable.
+    pub fn new(config: Config, certificate: Certificate, seed: [u8; 32], now: Instant) -> Self {
+        let cameras = config.cameras.iter().enumerate();
+        let burst = config.limits.egress as f64 / 8.0 * EGRESS_BURST_SECONDS;
+        Self {
+            cameras: cameras
+                .map(|(i, camera)| Camera::new(CameraId(i as u32), camera, &config.ice, now))
+                .collect(),
+            common: Common {
+                counters: Counters::default(),
+                egress: Pacer::with_burst(config.limits.egress, burst, now),
+            },
+            config,
+            certificate,
+            rng: StdRng::from_seed(seed),
+            viewers: BTreeMap::new(),
+            demux: Demux::default(),
+            dirty: VecDeque::new(),
+            next_viewer: 1,
+            is_draining: false,
+        }
+    }
+
+    /// Takes a datagram that came to the media port at `to`. What belongs to no viewer is
+    /// dropped and counted.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
+        self.common.counters.datagrams_in += 1;
+        let Some(id) = self.demux.find(from, bytes) else {
+            self.common.counters.datagrams_unknown += 1;
+            return;
+        };
+        self.with_viewer(id, |viewer, _| {
+            let to = viewer.to_candidate(to);
+            viewer.session.handle_datagram(now, from, to, bytes);
+        });
+    }
+
+    /// The kernel refused a datagram to this peer: it is lost.
+    pub fn handle_refused(&mut self, to: SocketAddr) {
+        self.common.counters.datagrams_refused += 1;
+        if let Some(id) = self.demux.find_address(to) {
+            self.with_viewer(id, |viewer, _| viewer.session.on_refused());
+        }
+    }
+
+    /// Takes what a source says.
+    pub fn handle_source(&mut self, now: Instant, id: CameraId, event: SourceEvent) {
+        let Some(camera) = self.cameras.get_mut(id.0 as usize) else {
+            return;
+        };
+        let reaction = camera.on_event(now, event);
+        match reaction {
+            camera::Reaction::None => {}
+            camera::Reaction::Restarted => self.for_viewers_of(id, |viewer| {
+                viewer.session.await_key_frame();
+            }),
+            camera::Reaction::Frame(frame) => {
+                self.common.counters.frames += 1;
+                self.for_viewers_of(id, |viewer| viewer.session.push_frame(&frame));
+            }
+        }
+    }
+
+    /// Does what time asks for.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let slack = now + crate::session::SLACK;
+        let due: Vec<ViewerId> = self
+            .viewers
+            .iter()
+            .filter(|(_, viewer)| viewer.poll_timeout() <= slack)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.with_viewer(id, |viewer, common| {
+                viewer.on_timeout(now, &mut common.counters);
+            });
+        }
+    }
+
+    /// What to do next. `outbox` must be empty; its room is reused.
+    pub fn poll_output(&mut self, now: Instant, outbox: &mut Vec<Datagram>) -> Output {
+        loop {
+            if let Some(demand) = self.poll_cameras(now) {
+                return demand;
+            }
+            let Some(id) = self.dirty.pop_front() else {
+                break;
+            };
+            if let Some(output) = self.serve(now, id, outbox) {
+                return output;
+            }
+        }
+        self.poll_wait(now)
+    }
+
+    fn poll_cameras(&mut self, now: Instant) -> Option<Output> {
+        let is_draining = self.is_draining;
+        self.cameras.iter_mut().find_map(|camera| {
+            let demand = camera.poll_demand(now, is_draining)?;
+            self.common.counters.key_frames_forced += u64::from(demand == Demand::KeyFrame);
+            Some(Output::Demand(camera.id, demand))
+        })
+    }
+
+    /// Gives one viewer its turn.
+    fn serve(&mut self, now: Instant, id: ViewerId, outbox: &mut Vec<Datagram>) -> Option<Output> {
+        let mut completes = None;
+        self.guard(id, |viewer, common| {
+            viewer.is_dirty = false;
+            completes = viewer.session.pump(now, &mut common.egress);
+        });
+        self.take_events(now, id);
+        let viewer = self.viewers.get_mut(&id)?;
+        viewer.session.take_datagrams(outbox);
+        viewer.readdress(outbox);
+        if viewer.is_over() {
+            self.remove(id);
+        }
+        (!outbox.is_empty()).then_some(Output::Send { completes })
+    }
+
+    fn poll_wait(&self, now: Instant) -> Output {
+        let viewers = self
+            .viewers
+            .values()
+            .map(|v| (v.poll_timeout(), Wake::Viewer));
+        let cameras = self.cameras.iter().filter_map(Camera::poll_timeout);
+        let cameras = cameras.map(|at| (at, Wake::Camera));
+        let (until, why) = viewers
+            .chain(cameras)
+            .min_by_key(|(at, _)| *at)
+            .filter(|(at, _)| *at < now + IDLE)
+            .unwrap_or((now + IDLE, Wake::Nothing));
+        Output::Wait { until, why }
+    }
+
+    /// Ends every session and lets go of every camera.
+    pub fn drain(&mut self, now: Instant) {
+        self.is_draining = true;
+        let all: Vec<ViewerId> = self.viewers.keys().copied().collect();
+        for id in all {
+            self.with_viewer(id, |viewer, _| viewer.session.close(now));
+        }
+    }
+
+    /// After [`Self::drain`]: nothing is left.
+    pub fn is_drained(&self) -> bool {
+        self.is_draining && self.viewers.is_empty() && self.cameras.iter().all(Camera::is_closed)
+    }
+
+    /// Counters since start.
+    pub fn counters(&self) -> &Counters {
+        &self.common.counters
+    }
+
+    fn for_viewers_of(&mut self, id: CameraId, mut act: impl FnMut(&mut Viewer)) {
+        let ids = Arc::clone(&self.cameras[id.0 as usize].viewers);
+        for viewer in ids.iter() {
+            self.with_viewer(*viewer, |viewer, _| act(viewer));
+        }
+    }
+}

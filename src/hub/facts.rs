@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Frame;
+use crate::media::frame::Frame;
 use crate::media::h264::SpsFacts;
 
 /// Rates are taken over this span.
@@ -16,6 +16,7 @@ const MAX_REMEMBERED: usize = 480;
 pub struct StreamFacts {
     sps: Option<SpsFacts>,
     recent: VecDeque<(Instant, usize)>,
+    last_frame: Option<Instant>,
     last_key_frame: Option<Instant>,
     key_frame_interval: Option<Duration>,
     has_b_frames: bool,
@@ -34,6 +35,7 @@ impl StreamFacts {
     pub(super) fn on_frame(&mut self, now: Instant, frame: &Frame, has_b_slice: bool) {
         self.frames += 1;
         self.has_b_frames |= has_b_slice;
+        self.last_frame = Some(now);
         self.recent.push_back((now, frame.bytes));
         self.forget(now);
         if frame.is_key_frame {
@@ -60,9 +62,9 @@ impl StreamFacts {
         self.sps
     }
 
-    /// When the last frame was handed on.
+    /// When the last frame was handed on, in whatever run.
     pub fn last_frame(&self) -> Option<Instant> {
-        self.recent.back().map(|(at, _)| *at)
+        self.last_frame
     }
 
     /// Between the last two key frames of this run.

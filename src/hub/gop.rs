@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Frame;
+use crate::media::frame::Frame;
 
 /// A group older than this is not kept whole: nobody wants to watch that much catching up.
 const MAX_AGE: Duration = Duration::from_secs(20);

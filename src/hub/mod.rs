@@ -12,6 +12,7 @@ mod wish;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::media::frame::{Frame, Need};
 use crate::media::h264::{START_CODE, SpsFacts, is_b_slice, nal_type, nal_type_of, nal_units};
 use crate::media::packetize::{Payload, packetize};
 use crate::media::time::{MediaTime, Timeline};
@@ -23,26 +24,6 @@ pub use gop::Replay;
 use gop::GopCache;
 use wish::KeyFrameWish;
 
-/// One coded picture, ready to be sent to any number of viewers.
-#[derive(Debug)]
-pub struct Frame {
-    /// RTP payloads in order; the last carries the marker bit.
-    pub payloads: Vec<Payload>,
-    /// Sum of the payloads' lengths.
-    pub bytes: usize,
-    pub is_key_frame: bool,
-    /// Counts the groups of pictures of this hub: the same for all frames up to the next key
-    /// frame, never reused.
-    pub gop: u64,
-    pub time: MediaTime,
-    /// `time` on the monotonic clock, never later than its arrival.
-    pub captured: Instant,
-    /// When the unit reached the process.
-    pub received: Instant,
-    /// What its SPS says.
-    pub sps: SpsFacts,
-}
-
 /// What is fixed for a hub's life.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -52,15 +33,6 @@ pub struct Settings {
     pub gop_cache: usize,
     /// Zero of [`MediaTime`].
     pub epoch: Instant,
-}
-
-/// Why a viewer needs a picture that decodes by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// It has none yet.
-    Join,
-    /// It lost what it had: PLI, FIR, skipped frames, a loss that cannot be repaired.
-    Recovery,
 }
 
 /// One stream.

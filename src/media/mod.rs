@@ -4,6 +4,7 @@
 //! Not here: anything that moves, waits or opens something.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod frame;
 pub mod h264;
 pub mod packetize;
 pub mod time;

@@ -1,1 +1,449 @@
+//! One viewer: one `str0m::Rtc`, driven by calls.
+//!
+//! In: an offer, datagrams, frames, time. Out: an answer, datagrams, [`Event`]s, a time to be
+//! called again.
+//! Not here: sockets, which camera it watches, limits over all viewers (gateway).
+//!
+//! This is the only room that touches str0m. Every access to the `Rtc` goes through
+//! [`Session::with`], which drains it to its timeout before anything else can touch it.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod crypto;
+mod nack;
+pub mod offer;
+pub mod queue;
+mod rtc;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use str0m::Rtc;
+use str0m::media::{MediaTime as StrMediaTime, Mid, Pt};
+use str0m::rtp::{ExtensionValues, RtpWrite};
+
+use crate::config::Latency;
+use crate::media::frame::{Frame, Need};
+
+pub use crypto::{Certificate, install_crypto, new_certificate};
+pub use rtc::find_by_ufrag;
+
+use nack::NackWatch;
+use offer::{H264Type, OfferError};
+use queue::{Pacer, SendQueue, wire_len};
+
+/// One UDP datagram to send.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Our address, as a candidate of the answer names it.
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub bytes: Vec<u8>,
+}
+
+/// Everything that a session is made of.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    pub offer: &'a str,
+    /// Every address at which the media port can be reached.
+    pub candidates: &'a [SocketAddr],
+    pub certificate: &'a Certificate,
+    pub latency: Latency,
+    /// Largest UDP payload, bytes.
+    pub mtu: usize,
+    /// Bits per second to this viewer.
+    pub rate: u64,
+    /// Bytes that may wait for this viewer.
+    pub max_queue: usize,
+    /// Random: the first sequence number and the offset of RTP times.
+    pub seed: u64,
+}
+
+/// What the gateway must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// ICE and DTLS are up: pictures can be sent.
+    Connected,
+    /// The viewer cannot decode what comes next.
+    KeyFrameNeeded(KeyFrameReason),
+    /// The last packet of the first key frame left.
+    FirstPicture,
+    /// The session is over; it sends nothing after what it has queued already.
+    Ended(End),
+}
+
+/// Why a viewer needs a key frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFrameReason {
+    /// PLI or FIR (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
+    Requested,
+    /// The second NACK for a packet that is not resent.
+    Unrepairable,
+    /// Its queue grew past its bound and was cut.
+    Skipped,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The viewer said so (DTLS close, WHEP DELETE).
+    Left,
+    /// No answer to ICE checks any more (RFC 7675).
+    ConsentLost,
+    /// It failed; for the log.
+    Failed(String),
+}
+
+/// Where a viewer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Connecting,
+    /// Connected, nothing to decode yet.
+    Waiting,
+    /// What was cached is on its way.
+    CatchingUp,
+    Playing,
+    Ended,
+}
+
+/// Counters of one session, since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub packets: u64,
+    pub bytes: u64,
+    /// Packets sent again (RTX).
+    pub repairs: u64,
+    /// Times that frames were left out up to the next key frame.
+    pub skips: u64,
+    /// PLI and FIR received.
+    pub key_frame_requests: u64,
+    /// Datagrams from its address that it could not use.
+    pub bad_inputs: u64,
+    pub round_trip: Option<Duration>,
+    /// 0 to 1.
+    pub loss: Option<f32>,
+}
+
+/// What the next frame must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feed {
+    /// Nothing but a key frame can be decoded.
+    KeyFrame,
+    /// Whatever comes next.
+    Any,
+}
+
+/// One viewer.
+#[derive(Debug)]
+pub struct Session {
+    rtc: Rtc,
+    mid: Mid,
+    types: Vec<H264Type>,
+    /// Chosen at the first key frame, kept for good (browsers decode on across profiles).
+    pt: Option<Pt>,
+    /// The offer as str0m got it, for an ICE restart.
+    offer: String,
+    is_connected: bool,
+    end: Option<End>,
+    feed: Feed,
+    queue: SendQueue,
+    pacer: Pacer,
+    max_queue: usize,
+    /// Cached bytes on their way: they do not count against `max_queue`.
+    catching_up: usize,
+    /// The group that was replayed to this viewer last, for its recovery.
+    replayed_gop: Option<u64>,
+    next_seq: u64,
+    time_offset: u32,
+    playout_delay: Option<StrMediaTime>,
+    nacks: NackWatch,
+    outbox: Vec<Datagram>,
+    events: VecDeque<Event>,
+    rtc_timeout: Instant,
+    has_sent_picture: bool,
+    tally: Tally,
+}
+
+/// Slack of timers: what is due within it is done now, so that close ones share a turn.
+pub const SLACK: Duration = Duration::from_millis(1);
+/// Packets written before str0m is drained.
+const WRITES_PER_DRAIN: usize = 64;
+
+impl Session {
+    /// Answers an offer. The session connects by itself from here on.
+    pub fn open(now: Instant, setup: &Setup<'_>) -> Result<(Self, String), OfferError> {
+        rtc::open(now, setup)
+    }
+
+    /// Takes a datagram from a peer.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let outcome = self.with(now, |rtc| rtc::receive(rtc, now, from, to, bytes));
+        if let Err(error) = outcome {
+            self.tally.bad_inputs += 1;
+            // Anybody can send bytes from a viewer's address, so they must not end a session
+            // that is up. Before that, a failed handshake is the end.
+            if !self.is_connected {
+                self.finish(End::Failed(error));
+            }
+        }
+    }
+
+    /// Does what time asks for.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.rtc_timeout <= now + SLACK {
+            let due = self.rtc_timeout.max(now);
+            let outcome = self.with(now, |rtc| rtc::advance(rtc, due));
+            self.fail_on(outcome);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::pump`] has something to do by time alone.
+    pub fn poll_timeout(&self) -> Instant {
+        if self.queue.is_empty() || !self.is_connected {
+            self.rtc_timeout
+        } else {
+            self.rtc_timeout.min(self.pacer.opens_at())
+        }
+    }
+
+    /// Queues a live frame, if this viewer can use it.
+    pub fn push_frame(&mut self, frame: &Arc<Frame>) {
+        if !self.is_connected || (self.feed == Feed::KeyFrame && !frame.is_key_frame) {
+            return;
+        }
+        if frame.is_key_frame {
+            // What is older is of no use any more: the key frame is nearer to now.
+            self.queue.skip();
+            self.catching_up = 0;
+            self.feed = Feed::Any;
+        }
+        self.queue.push(frame);
+        if self.queue.bytes() > self.max_queue + self.catching_up {
+            self.skip();
+        }
+    }
+
+    /// Queues cached frames, beginning with a key frame. With `live_follows` the next live frame
+    /// continues them; otherwise the next key frame does. One recovery per group of pictures.
+    pub fn replay(&mut self, frames: &[Arc<Frame>], live_follows: bool, need: Need) {
+        let Some(key_frame) = frames.first().filter(|f| f.is_key_frame) else {
+            return;
+        };
+        self.queue.skip();
+        frames.iter().for_each(|frame| self.queue.push(frame));
+        self.catching_up = self.queue.bytes();
+        if need == Need::Recovery {
+            self.replayed_gop = Some(key_frame.gop);
+        }
+        self.feed = if live_follows {
+            Feed::Any
+        } else {
+            Feed::KeyFrame
+        };
+    }
+
+    /// Whether this group was replayed to this viewer for its recovery already, or a replay is
+    /// on its way.
+    pub fn has_replayed(&self, gop: u64) -> bool {
+        self.replayed_gop == Some(gop) || self.catching_up > 0
+    }
+
+    /// The stream begins anew (its camera restarted): only a key frame can follow.
+    pub fn await_key_frame(&mut self) {
+        self.feed = Feed::KeyFrame;
+        self.queue.skip();
+        self.catching_up = 0;
+    }
+
+    fn skip(&mut self) {
+        self.await_key_frame();
+        self.tally.skips += 1;
+        self.emit(Event::KeyFrameNeeded(KeyFrameReason::Skipped));
+    }
+
+    /// Sends what its pace and the common pace of all viewers allow. Tells when the newest frame
+    /// that left completely had been received.
+    pub fn pump(&mut self, now: Instant, common: &mut Pacer) -> Option<Instant> {
+        let mut completed = None;
+        while self.is_connected && !self.queue.is_empty() {
+            let written = self.write_some(now, common, &mut completed);
+            if written == 0 {
+                break;
+            }
+            let outcome = self.with(now, |rtc| rtc::advance(rtc, now));
+            self.fail_on(outcome);
+        }
+        if self.queue.is_empty() {
+            self.catching_up = 0;
+        }
+        completed
+    }
+
+    /// Hands packets to str0m, which numbers, encrypts and releases them in the next drain.
+    fn write_some(
+        &mut self,
+        now: Instant,
+        common: &mut Pacer,
+        completed: &mut Option<Instant>,
+    ) -> usize {
+        let mut written = 0;
+        while written < WRITES_PER_DRAIN && common.is_open(now) && self.pacer.is_open(now) {
+            let Some(packet) = self.queue.pop() else {
+                break;
+            };
+            let pt = *self
+                .pt
+                .get_or_insert_with(|| rtc::choose_type(&self.types, packet.frame.sps));
+            let write = RtpWrite::new(
+                pt,
+                self.next_seq.into(),
+                packet.frame.time.as_rtp().wrapping_add(self.time_offset),
+                packet.frame.captured.min(now),
+                Arc::clone(&packet.payload),
+            );
+            let write = write
+                .marker(packet.is_last)
+                .nackable(true)
+                .ext_vals(ExtensionValues {
+                    play_delay_min: self.playout_delay,
+                    play_delay_max: self.playout_delay,
+                    ..ExtensionValues::default()
+                });
+            common.spend(wire_len(&packet.payload));
+            self.next_seq += 1;
+            written += 1;
+            rtc::write(&mut self.rtc, self.mid, write);
+            if packet.is_last {
+                *completed = Some(packet.frame.received);
+                self.on_frame_left(&packet.frame);
+            }
+        }
+        written
+    }
+
+    fn on_frame_left(&mut self, frame: &Frame) {
+        if frame.is_key_frame && !self.has_sent_picture {
+            self.has_sent_picture = true;
+            self.emit(Event::FirstPicture);
+        }
+    }
+
+    /// The kernel took a datagram for this viewer and lost it: its buffers are full, so pause.
+    pub fn on_refused(&mut self) {
+        self.pacer.pause();
+    }
+
+    /// Ends the session from our side: BYE and DTLS close are queued.
+    pub fn close(&mut self, now: Instant) {
+        let outcome = self.with(now, rtc::close);
+        self.finish(match outcome {
+            Ok(()) => End::Left,
+            Err(error) => End::Failed(error),
+        });
+    }
+
+    /// Adds what a trickle fragment brought; candidates that cannot be used are dropped.
+    pub fn add_candidates(&mut self, now: Instant, candidates: &[String]) {
+        let usable: Vec<_> = candidates
+            .iter()
+            .take(offer::MAX_CANDIDATES)
+            .filter_map(|c| offer::read_candidate(c))
+            .collect();
+        let outcome = self.with(now, |rtc| rtc::add_candidates(rtc, now, usable));
+        self.fail_on(outcome);
+    }
+
+    /// Restarts ICE for new credentials of the viewer (RFC 8445 section 2.4); gives our side's
+    /// fragment. Media goes on over the old path meanwhile.
+    pub fn restart_ice(
+        &mut self,
+        now: Instant,
+        ufrag: &str,
+        pwd: &str,
+        candidates: &[String],
+    ) -> Result<String, OfferError> {
+        let offer = rtc::with_credentials(&self.offer, ufrag, pwd)?;
+        let answer = self.with(now, |rtc| rtc::answer(rtc, now, &offer))?;
+        self.offer = offer;
+        self.add_candidates(now, candidates);
+        Ok(rtc::fragment_of(&answer))
+    }
+
+    /// The `ice-ufrag` that the viewer told last.
+    pub fn remote_ufrag(&self) -> Option<&str> {
+        rtc::credentials_of(&self.offer).map(|(ufrag, _)| ufrag)
+    }
+
+    /// Our own `ice-ufrag`: how a datagram from an unknown address names this session.
+    pub fn local_ufrag(&mut self) -> String {
+        rtc::local_ufrag(&mut self.rtc)
+    }
+
+    /// The only way to the `Rtc`: whatever was done to it, it is drained before we return.
+    fn with<T>(&mut self, now: Instant, act: impl FnOnce(&mut Rtc) -> T) -> T {
+        let outcome = act(&mut self.rtc);
+        rtc::drain(self, now);
+        outcome
+    }
+
+    fn fail_on(&mut self, outcome: Result<(), String>) {
+        if let Err(error) = outcome {
+            self.finish(End::Failed(error));
+        }
+    }
+
+    fn finish(&mut self, end: End) {
+        if self.end.is_none() {
+            self.end = Some(end.clone());
+            self.is_connected = false;
+            self.emit(Event::Ended(end));
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Moves what is to be sent to `outbox`, which must be empty; its room is reused.
+    pub fn take_datagrams(&mut self, outbox: &mut Vec<Datagram>) {
+        std::mem::swap(&mut self.outbox, outbox);
+    }
+
+    /// Something is to be sent.
+    pub fn has_datagrams(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Where the viewer stands.
+    pub fn state(&self) -> State {
+        match (&self.end, self.is_connected) {
+            (Some(_), _) => State::Ended,
+            (None, false) => State::Connecting,
+            (None, true) if self.catching_up > 0 => State::CatchingUp,
+            (None, true) if self.feed == Feed::KeyFrame || !self.has_sent_picture => State::Waiting,
+            (None, true) => State::Playing,
+        }
+    }
+
+    /// Counters.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+}

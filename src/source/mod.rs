@@ -3,6 +3,9 @@
 //! In: a checked camera, demands. Out: [`SourceEvent`]s over a bounded channel.
 //! Not here: who watches (gateway), fan-out (hub).
 
+pub mod encode;
+pub mod pattern;
+
 use tokio::sync::mpsc;
 
 use crate::media::{CameraId, Demand, SourceEvent};

@@ -5,13 +5,42 @@
 //! Not here: sockets (net::http), state of cameras and sessions (gateway), SDP (session).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod etag;
+pub mod fragment;
+mod policy;
+mod reply;
+mod route;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use http::{HeaderMap, Method, Uri};
+
+pub use etag::is_none_match_hit;
+pub use policy::Policy;
+pub use reply::{Problem, Response, finish, respond};
+pub use route::{Action, Admitted, admit, not_found, route};
 use status::{CameraStatus, Health, SessionStatus};
+
+/// The head of an HTTP request.
+pub struct Request {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    /// Who is connected to us; a proxy, where there is one.
+    pub peer: SocketAddr,
+}
+
+impl fmt::Debug for Request {
+    // Query and headers may hold the token, the path a session's key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} request from {}", self.method, self.peer)
+    }
+}
 
 /// The unguessable name of a WHEP session: the last part of its URL, 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -94,3 +94,58 @@ pub struct Health {
     pub cameras_down: usize,
     pub viewers: usize,
 }
+
+/// What the HTTP server has counted since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpCounters {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections open now: the only one here that falls again.
+    pub connections_open: u64,
+    /// Over `limits.connections`, or more than half of them from one address.
+    pub connections_refused: u64,
+    /// Closed for their age.
+    pub connections_aged: u64,
+    /// `accept` failed (no file descriptors left, client already gone).
+    pub accept_errors: u64,
+    /// Responses by class: `1xx` to `5xx`.
+    pub responses: [u64; 5],
+    /// 401
+    pub unauthorized: u64,
+    /// 403 and 421: a foreign page or host name.
+    pub foreign: u64,
+    /// 429: over `limits.requests`.
+    pub too_many_requests: u64,
+    /// 413: over `limits.body`.
+    pub body_too_large: u64,
+    /// 408
+    pub body_too_slow: u64,
+    /// 431
+    pub head_too_large: u64,
+    /// Closed because no whole head came in time; idle connections end so too.
+    pub head_too_slow: u64,
+    /// 400: not HTTP.
+    pub unreadable: u64,
+    /// 503: too many requests were waiting for the loop.
+    pub calls_refused: u64,
+    /// 503: the loop did not answer.
+    pub replies_lost: u64,
+    /// Connections ended by a fault of ours.
+    pub panics: u64,
+}
+
+impl HttpCounters {
+    /// Counts one response by its status.
+    pub fn on_response(&mut self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5);
+        self.responses[class - 1] += 1;
+        match status {
+            401 => self.unauthorized += 1,
+            403 | 421 => self.foreign += 1,
+            408 => self.body_too_slow += 1,
+            413 => self.body_too_large += 1,
+            429 => self.too_many_requests += 1,
+            _ => {}
+        }
+    }
+}

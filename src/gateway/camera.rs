@@ -1,0 +1,249 @@
+//! One camera as the gateway sees it: the state of its source, its hub, who watches.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use super::viewer::ViewerId;
+use crate::config;
+use crate::hub::{Hub, Settings};
+use crate::media::frame::Frame;
+use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, SourceEvent};
+use crate::whep::status::ErrorCounts;
+
+/// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
+const RTP_ROOM: usize = 80;
+/// Notes kept of one run of a source.
+const MAX_NOTES: usize = 8;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum State {
+    /// Closed on purpose: nobody watches.
+    Idle,
+    Opening,
+    /// It answers, and no picture came yet.
+    Waiting,
+    Playing,
+    Down {
+        reason: DownReason,
+        detail: String,
+        retry_at: Option<Instant>,
+    },
+}
+
+impl State {
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Opening => "opening",
+            Self::Waiting => "waiting",
+            Self::Playing => "playing",
+            Self::Down { .. } => "down",
+        }
+    }
+}
+
+/// What the viewers must be told.
+#[derive(Debug)]
+pub(super) enum Reaction {
+    None,
+    /// What comes next has nothing to do with what came before.
+    Restarted,
+    Frame(Arc<Frame>),
+}
+
+#[derive(Debug)]
+pub(super) struct Camera {
+    pub(super) id: CameraId,
+    pub(super) config: config::Camera,
+    pub(super) hub: Hub,
+    pub(super) state: State,
+    pub(super) since: Instant,
+    /// Shared, so that they can be walked while each is served.
+    pub(super) viewers: Arc<Vec<ViewerId>>,
+    pub(super) restarts: u64,
+    pub(super) errors: ErrorCounts,
+    pub(super) notes: Vec<String>,
+    /// What the source was told last.
+    is_wanted: bool,
+    /// Nobody watches an `on_demand` camera since; closed at this moment.
+    close_at: Option<Instant>,
+}
+
+impl Camera {
+    pub(super) fn new(
+        id: CameraId,
+        config: &config::Camera,
+        ice: &config::Ice,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            hub: Hub::new(Settings {
+                payload: ice.mtu.saturating_sub(RTP_ROOM),
+                gop_cache: config.gop_cache,
+                epoch: now,
+            }),
+            config: config.clone(),
+            state: State::Idle,
+            since: now,
+            viewers: Arc::default(),
+            restarts: 0,
+            errors: ErrorCounts::default(),
+            notes: Vec::new(),
+            is_wanted: false,
+            close_at: None,
+        }
+    }
+
+    pub(super) fn on_event(&mut self, now: Instant, event: SourceEvent) -> Reaction {
+        match event {
+            SourceEvent::Opening => {
+                self.notes.clear();
+                self.enter(now, State::Opening)
+            }
+            SourceEvent::Playing(abilities) => {
+                self.hub.restart(abilities);
+                self.enter(now, State::Waiting);
+                Reaction::Restarted
+            }
+            SourceEvent::Note(note) => {
+                debug!(camera = %self.config.name, note, "note");
+                self.notes.push(note);
+                self.notes.truncate(MAX_NOTES);
+                Reaction::None
+            }
+            SourceEvent::Unit(unit) => match self.hub.push_unit(now, &unit) {
+                Some(frame) => {
+                    self.on_frame(now, &frame);
+                    Reaction::Frame(frame)
+                }
+                None => Reaction::None,
+            },
+            SourceEvent::Error {
+                kind,
+                in_a_row,
+                detail,
+            } => {
+                self.on_error(kind, in_a_row, &detail);
+                Reaction::None
+            }
+            SourceEvent::Down {
+                reason,
+                detail,
+                retry_at,
+            } => self.on_down(now, reason, detail, retry_at),
+            SourceEvent::Closed => {
+                self.hub.restart(Abilities::default());
+                self.enter(now, State::Idle);
+                Reaction::Restarted
+            }
+        }
+    }
+
+    fn on_frame(&mut self, now: Instant, frame: &Frame) {
+        if self.state != State::Playing {
+            let size = frame.sps.size.unwrap_or_default();
+            info!(
+                camera = %self.config.name,
+                size = %format_args!("{}x{}", size.0, size.1),
+                profile = %frame.sps.profile_level_id,
+                "camera plays"
+            );
+            self.enter(now, State::Playing);
+        }
+    }
+
+    fn on_error(&mut self, kind: ErrorKind, in_a_row: u32, detail: &str) {
+        *match kind {
+            ErrorKind::Packet => &mut self.errors.packet,
+            ErrorKind::Loss => &mut self.errors.loss,
+            ErrorKind::Picture => &mut self.errors.picture,
+            ErrorKind::Encode => &mut self.errors.encode,
+            ErrorKind::Device => &mut self.errors.device,
+        } += 1;
+        // The first of a row is worth a line; the rest are in the counters.
+        if in_a_row <= 1 {
+            warn!(camera = %self.config.name, kind = kind.as_str(), detail, "camera error");
+        }
+    }
+
+    fn on_down(
+        &mut self,
+        now: Instant,
+        reason: DownReason,
+        detail: String,
+        retry_at: Option<Instant>,
+    ) -> Reaction {
+        self.restarts += 1;
+        self.hub.restart(Abilities::default());
+        // An unchanged reason is one state that lasts, whatever the number of attempts.
+        let is_news = !matches!(&self.state, State::Down { reason: old, .. } if *old == reason);
+        if is_news {
+            warn!(camera = %self.config.name, reason = reason.as_str(), detail, "camera down");
+        }
+        let since = if is_news { now } else { self.since };
+        self.enter(
+            now,
+            State::Down {
+                reason,
+                detail,
+                retry_at,
+            },
+        );
+        self.since = since;
+        Reaction::Restarted
+    }
+
+    /// The only door between states.
+    fn enter(&mut self, now: Instant, next: State) -> Reaction {
+        // A camera that is away stays away until it plays: an attempt is no news.
+        if next == State::Opening && matches!(self.state, State::Down { .. }) {
+            return Reaction::None;
+        }
+        debug!(camera = %self.config.name, from = self.state.as_str(), to = next.as_str(), "state");
+        self.state = next;
+        self.since = now;
+        Reaction::None
+    }
+
+    pub(super) fn add_viewer(&mut self, id: ViewerId) {
+        Arc::make_mut(&mut self.viewers).push(id);
+        self.close_at = None;
+    }
+
+    pub(super) fn remove_viewer(&mut self, now: Instant, id: ViewerId) {
+        Arc::make_mut(&mut self.viewers).retain(|viewer| *viewer != id);
+        if self.viewers.is_empty() && self.config.on_demand {
+            self.close_at = Some(now + self.config.linger);
+        }
+    }
+
+    /// What its source shall be told now.
+    pub(super) fn poll_demand(&mut self, now: Instant, is_draining: bool) -> Option<Demand> {
+        let is_lingering = self.close_at.is_some_and(|at| at > now);
+        let is_watched = !self.viewers.is_empty() || !self.config.on_demand || is_lingering;
+        let is_wanted = is_watched && !is_draining;
+        if is_wanted != self.is_wanted {
+            self.is_wanted = is_wanted;
+            return Some(if is_wanted {
+                Demand::Open
+            } else {
+                Demand::Close
+            });
+        }
+        self.hub.poll_key_frame(now).then_some(Demand::KeyFrame)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let close_at = self.close_at.filter(|_| self.is_wanted);
+        let key_frame = self.hub.poll_timeout();
+        [close_at, key_frame].into_iter().flatten().min()
+    }
+
+    /// Its source has let go of the device, or never had it.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.is_wanted && self.state == State::Idle
+    }
+}

@@ -1,0 +1,46 @@
+//! What the gateway counts, since its start.
+
+/// Each bound that drops or refuses something has its counter here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub frames: u64,
+    pub datagrams_in: u64,
+    /// From nobody we know: dropped.
+    pub datagrams_unknown: u64,
+    /// Refused by the kernel: lost.
+    pub datagrams_refused: u64,
+    pub sessions_opened: u64,
+    pub sessions_connected: u64,
+    /// Ended by the viewer (DELETE, DTLS close).
+    pub sessions_left: u64,
+    /// Ended because ICE consent was lost.
+    pub sessions_lost: u64,
+    /// Ended by an error.
+    pub sessions_failed: u64,
+    /// Ended by a panic, which was caught.
+    pub sessions_panicked: u64,
+    /// Not connected within `limits.setup_timeout`.
+    pub sessions_half_open_reaped: u64,
+    /// Older than `limits.session_age`.
+    pub sessions_expired: u64,
+    /// Refused: `limits.viewers`.
+    pub refused_viewers: u64,
+    /// Refused: `limits.viewers_per_camera` or `max_viewers`.
+    pub refused_viewers_per_camera: u64,
+    /// Refused: `limits.half_open`.
+    pub refused_half_open: u64,
+    /// Refused: the offer could not be used.
+    pub refused_offers: u64,
+    /// Frames left out for a viewer that was behind (`limits.queue`).
+    pub skips: u64,
+    /// PLI and FIR.
+    pub key_frame_requests: u64,
+    /// Second NACKs of viewers that cannot be repaired.
+    pub unrepairable_losses: u64,
+    /// Asked of sources.
+    pub key_frames_forced: u64,
+    /// Groups of pictures replayed to a viewer.
+    pub replays: u64,
+    /// Replays that were a key frame alone.
+    pub stills: u64,
+}

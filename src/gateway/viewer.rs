@@ -1,0 +1,271 @@
+//! One viewer as the gateway sees it: a session with its name, its camera and its deadlines.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, error, info, warn};
+
+use super::{Common, Counters, Gateway};
+use crate::hub::Replay;
+use crate::media::CameraId;
+use crate::media::frame::Need;
+use crate::session::{Datagram, End, Event, KeyFrameReason, Session, State};
+use crate::whep::{ETag, SessionKey};
+
+/// Names a viewer in the log. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ViewerId(pub(super) u64);
+
+#[derive(Debug)]
+pub(super) struct Viewer {
+    pub(super) session: Session,
+    pub(super) camera: CameraId,
+    pub(super) key: SessionKey,
+    pub(super) etag: ETag,
+    pub(super) peer: IpAddr,
+    pub(super) opened: Instant,
+    /// The state seen last, and since when.
+    pub(super) state: State,
+    pub(super) since: Instant,
+    /// POST to last packet of the first key frame.
+    pub(super) first_picture: Option<Duration>,
+    pub(super) is_dirty: bool,
+    /// Half-open until then, or expired then.
+    deadline: Option<Instant>,
+    session_age: Option<Duration>,
+    /// `ice.advertise` stands for this address: what the session knows, and what datagrams come
+    /// to and leave from.
+    advertised: Option<Alias>,
+}
+
+/// An address of a candidate that no interface of ours has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alias {
+    pub(super) candidate: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+}
+
+/// What a new viewer is made of.
+pub(super) struct NewViewer {
+    pub(super) session: Session,
+    pub(super) camera: CameraId,
+    pub(super) key: SessionKey,
+    pub(super) etag: ETag,
+    pub(super) peer: IpAddr,
+    pub(super) setup_timeout: Duration,
+    pub(super) session_age: Option<Duration>,
+    pub(super) advertised: Option<SocketAddr>,
+}
+
+impl Viewer {
+    pub(super) fn new(now: Instant, new: NewViewer) -> Self {
+        Self {
+            state: new.session.state(),
+            session: new.session,
+            camera: new.camera,
+            key: new.key,
+            etag: new.etag,
+            peer: new.peer,
+            opened: now,
+            since: now,
+            first_picture: None,
+            is_dirty: false,
+            deadline: Some(now + new.setup_timeout),
+            session_age: new.session_age,
+            advertised: new.advertised.map(|candidate| Alias {
+                candidate,
+                local: None,
+            }),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Instant {
+        let session = self.session.poll_timeout();
+        self.deadline.map_or(session, |at| at.min(session))
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Instant, counters: &mut Counters) {
+        if self.deadline.is_some_and(|at| at <= now) {
+            self.deadline = None;
+            match self.session.state() {
+                State::Connecting => counters.sessions_half_open_reaped += 1,
+                State::Waiting | State::CatchingUp | State::Playing => {
+                    counters.sessions_expired += 1;
+                }
+                State::Ended => return,
+            }
+            self.session.close(now);
+        } else {
+            self.session.handle_timeout(now);
+        }
+    }
+
+    fn on_connected(&mut self) {
+        self.deadline = self.session_age.map(|age| self.opened + age);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.session.state() == State::Ended
+    }
+
+    /// The candidate that a datagram to this local address belongs to.
+    pub(super) fn to_candidate(&mut self, to: SocketAddr) -> SocketAddr {
+        match &mut self.advertised {
+            Some(alias) => {
+                alias.local = Some(to);
+                alias.candidate
+            }
+            None => to,
+        }
+    }
+
+    /// The reverse of [`Self::to_candidate`].
+    pub(super) fn readdress(&self, outbox: &mut [Datagram]) {
+        if let Some(local) = self.advertised.and_then(|alias| alias.local) {
+            outbox.iter_mut().for_each(|datagram| datagram.from = local);
+        }
+    }
+
+    fn note_state(&mut self, now: Instant) {
+        let state = self.session.state();
+        if state != self.state {
+            self.state = state;
+            self.since = now;
+        }
+    }
+}
+
+impl Gateway {
+    /// Does something with a viewer, which then gets its turn.
+    pub(super) fn with_viewer(&mut self, id: ViewerId, act: impl FnOnce(&mut Viewer, &mut Common)) {
+        self.guard(id, act);
+        if let Some(viewer) = self.viewers.get_mut(&id)
+            && !viewer.is_dirty
+        {
+            viewer.is_dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// The only way to a session: a panic costs its viewer alone.
+    pub(super) fn guard(&mut self, id: ViewerId, act: impl FnOnce(&mut Viewer, &mut Common)) {
+        let Some(viewer) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let common = &mut self.common;
+        if catch_unwind(AssertUnwindSafe(|| act(viewer, common))).is_err() {
+            error!(viewer = id.0, "a session panicked and was dropped");
+            self.common.counters.sessions_panicked += 1;
+            self.remove(id);
+        }
+    }
+
+    /// Reacts to what a session has to say.
+    pub(super) fn take_events(&mut self, now: Instant, id: ViewerId) {
+        while let Some(viewer) = self.viewers.get_mut(&id) {
+            viewer.note_state(now);
+            let Some(event) = viewer.session.poll_event() else {
+                break;
+            };
+            match event {
+                Event::Connected => {
+                    viewer.on_connected();
+                    self.common.counters.sessions_connected += 1;
+                    debug!(viewer = id.0, took = ?now - viewer.opened, "viewer connected");
+                    self.answer_need(now, id, Need::Join);
+                }
+                Event::KeyFrameNeeded(reason) => {
+                    self.count_need(reason);
+                    self.answer_need(now, id, Need::Recovery);
+                }
+                Event::FirstPicture => self.on_first_picture(now, id),
+                Event::Ended(end) => self.on_ended(now, id, &end),
+            }
+        }
+    }
+
+    fn count_need(&mut self, reason: KeyFrameReason) {
+        *match reason {
+            KeyFrameReason::Requested => &mut self.common.counters.key_frame_requests,
+            KeyFrameReason::Unrepairable => &mut self.common.counters.unrepairable_losses,
+            KeyFrameReason::Skipped => &mut self.common.counters.skips,
+        } += 1;
+    }
+
+    /// Gives a viewer something that decodes by itself, as soon as its camera allows.
+    fn answer_need(&mut self, now: Instant, id: ViewerId, need: Need) {
+        let Some(viewer) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let Some(camera) = self.cameras.get_mut(viewer.camera.0 as usize) else {
+            return;
+        };
+        if need == Need::Recovery && viewer.session.has_replayed(camera.hub.gop()) {
+            return;
+        }
+        let rate = self.config.limits.egress_per_viewer;
+        match camera.hub.answer(now, need, rate) {
+            Replay::Nothing => return,
+            Replay::Gop(frames) => viewer.session.replay(&frames, true, need),
+            Replay::Still(key_frame) => {
+                self.common.counters.stills += 1;
+                viewer.session.replay(&[key_frame], false, need);
+            }
+        }
+        self.common.counters.replays += 1;
+        self.with_viewer(id, |_, _| {});
+    }
+
+    fn on_first_picture(&mut self, now: Instant, id: ViewerId) {
+        if let Some(viewer) = self.viewers.get_mut(&id) {
+            let took = now.saturating_duration_since(viewer.opened);
+            viewer.first_picture = Some(took);
+            let camera = &self.cameras[viewer.camera.0 as usize].config.name;
+            let first_picture_ms = took.as_millis() as u64;
+            info!(viewer = id.0, %camera, peer = %viewer.peer, first_picture_ms, "viewer watches");
+        }
+    }
+
+    fn on_ended(&mut self, now: Instant, id: ViewerId, end: &End) {
+        let Some(viewer) = self.viewers.get(&id) else {
+            return;
+        };
+        let watched = now.saturating_duration_since(viewer.opened);
+        let watched_s = watched.as_secs();
+        match end {
+            End::Left => {
+                self.common.counters.sessions_left += 1;
+                info!(viewer = id.0, watched_s, "viewer left");
+            }
+            End::ConsentLost => {
+                self.common.counters.sessions_lost += 1;
+                info!(viewer = id.0, watched_s, "viewer lost: no answer any more");
+            }
+            End::Failed(error) => {
+                self.common.counters.sessions_failed += 1;
+                warn!(viewer = id.0, watched_s, error, "viewer failed");
+            }
+        }
+        // What is queued (BYE, DTLS close) leaves in this turn, then it is removed.
+        let camera = viewer.camera;
+        if let Some(camera) = self.cameras.get_mut(camera.0 as usize) {
+            camera.remove_viewer(now, id);
+        }
+    }
+
+    /// Forgets a viewer. Its camera was told when it ended, unless it panicked.
+    pub(super) fn remove(&mut self, id: ViewerId) {
+        self.demux.forget(id);
+        let Some(viewer) = self.viewers.remove(&id) else {
+            return;
+        };
+        if let Some(camera) = self.cameras.get_mut(viewer.camera.0 as usize)
+            && camera.viewers.contains(&id)
+        {
+            camera.remove_viewer(viewer.since, id);
+        }
+        // Even dropping what has panicked may panic.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(viewer)));
+    }
+}

@@ -1,0 +1,99 @@
+//! The page's files, built into the binary.
+//!
+//! In: a path. Out: the file, or 304 for a browser that has it.
+//! Not here: the files themselves (net::page), security headers (whep).
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderValue, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::whep::{Request, Response, is_none_match_hit};
+
+struct File {
+    path: &'static str,
+    content_type: &'static str,
+    bytes: &'static [u8],
+}
+
+/// One line per file: path, name in `src/net/page`, type.
+macro_rules! files {
+    ($($path:literal $name:literal $content_type:expr;)*) => {
+        &[$(File {
+            path: $path,
+            content_type: $content_type,
+            bytes: include_bytes!(concat!("../page/", $name)),
+        }),*]
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+static FILES: &[File] = files! {
+    "/" "index.html" HTML;
+    "/app.js" "app.js" JS;
+    "/favicon.svg" "favicon.svg" SVG;
+    "/player.js" "player.js" JS;
+    "/style.css" "style.css" CSS;
+    "/whep.js" "whep.js" JS;
+};
+
+/// Strong tags, in the order of [`FILES`]: a new release changes those of changed files only.
+static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(tag).collect());
+
+/// The file at `path`; `None` where there is none.
+pub(super) fn respond(request: &Request, path: &str) -> Option<Response> {
+    let (file, tag) = FILES
+        .iter()
+        .zip(TAGS.iter())
+        .find(|(file, _)| file.path == path)?;
+    let is_known = request
+        .headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .any(|line| is_none_match_hit(line, tag.to_str().unwrap_or_default()));
+    let mut response = Response::default();
+    if is_known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        *response.body_mut() = Bytes::from_static(file.bytes);
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
+    headers.insert(ETAG, tag.clone());
+    // Kept, but asked about each time: after an upgrade no browser runs the old script.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Some(response)
+}
+
+fn tag(file: &File) -> HeaderValue {
+    let mut text = String::from("\"");
+    for byte in &Sha256::digest(file.bytes)[..8] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('"');
+    HeaderValue::try_from(text).expect("hex digits in quotes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_different_paths_and_contents_different_tags() {
+        for (index, file) in FILES.iter().enumerate() {
+            assert!(file.path.starts_with('/'));
+            for other in &FILES[index + 1..] {
+                assert_ne!(file.path, other.path);
+                assert_eq!(file.bytes == other.bytes, tag(file) == tag(other));
+            }
+        }
+    }
+}

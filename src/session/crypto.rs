@@ -1,0 +1,28 @@
+//! The process's DTLS identity.
+
+use str0m::config::DtlsCert;
+
+/// The DTLS certificate of this process: made at start, kept in memory only, shared by all
+/// sessions (making one costs tens of milliseconds).
+#[derive(Clone)]
+pub struct Certificate(pub(super) DtlsCert);
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certificate(..)")
+    }
+}
+
+/// Chooses the cryptography for the whole process. Call once, before anything else here.
+pub fn install_crypto() {
+    str0m::crypto::from_feature_flags().install_process_default();
+}
+
+/// Makes a fresh certificate; `None` if the cryptography is not installed or has no randomness.
+pub fn new_certificate() -> Option<Certificate> {
+    let provider = str0m::crypto::from_feature_flags();
+    provider
+        .dtls_provider
+        .generate_certificate()
+        .map(Certificate)
+}

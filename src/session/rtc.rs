@@ -1,0 +1,348 @@
+//! What is done with the `Rtc` itself: building, feeding, draining. Kept apart from the viewer's
+//! own logic, and in terms of str0m.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpOffer;
+use str0m::ice::StunMessage;
+use str0m::media::{MediaTime, Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::rtcp::Rtcp;
+use str0m::rtp::{Extension, RawPacket, RtpWrite};
+use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig};
+
+use super::nack::NackWatch;
+use super::offer::{self, H264Type, OfferError};
+use super::queue::{Pacer, SendQueue};
+use super::{Datagram, End, Event, Feed, KeyFrameReason, Session, Setup};
+use crate::config::Latency;
+use crate::media::h264::SpsFacts;
+
+/// How often str0m reports round trip and loss.
+const STATS_INTERVAL: Duration = Duration::from_secs(2);
+/// Packets kept for repair: three seconds at 8 Mbit/s, or a whole replay of the same size.
+const REPAIR_PACKETS: usize = 2560;
+/// Older packets are useless to a viewer that shows pictures at once.
+const REPAIR_AGE: Duration = Duration::from_secs(2);
+/// Repairs may take as much as the pictures themselves, no more: a viewer that asks for
+/// everything again and again cannot multiply what we send.
+const REPAIR_SHARE: f32 = 0.5;
+/// Header extension id proposed for playout-delay; the offer's own id is used in the end.
+const PLAYOUT_DELAY_ID: u8 = 14;
+
+pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String), OfferError> {
+    let offer = offer::read(setup.offer)?;
+    let mut rtc = build(now, setup, &offer);
+    for addr in setup.candidates {
+        // An address that ICE cannot use (multicast, unspecified) is not a candidate.
+        if let Ok(candidate) = Candidate::host(*addr, "udp") {
+            rtc.add_local_candidate(candidate);
+        }
+    }
+    let answer = answer(&mut rtc, now, &offer.sdp)?;
+    let mid = Mid::from(offer.mid.as_str());
+    let types = negotiated(&rtc, mid, &offer.types);
+    if types.is_empty() {
+        let what = "none of the offered H264 types can be sent";
+        return Err(OfferError::NoCommonCodec(what.to_owned()));
+    }
+    let mut session = Session {
+        mid,
+        types,
+        rtc,
+        pt: None,
+        offer: offer.sdp,
+        is_connected: false,
+        end: None,
+        feed: Feed::KeyFrame,
+        queue: SendQueue::default(),
+        pacer: Pacer::new(setup.rate, now),
+        max_queue: setup.max_queue,
+        catching_up: 0,
+        replayed_gop: None,
+        next_seq: setup.seed & 0x7fff, // below 2^15: far from the first rollover (RFC 3711, 3.3.1)
+        time_offset: (setup.seed >> 32) as u32,
+        playout_delay: (setup.latency == Latency::Low).then_some(MediaTime::ZERO),
+        nacks: NackWatch::default(),
+        outbox: Vec::new(),
+        events: VecDeque::new(),
+        rtc_timeout: now,
+        has_sent_picture: false,
+        tally: super::Tally::default(),
+    };
+    drain(&mut session, now);
+    Ok((session, answer))
+}
+
+fn build(now: Instant, setup: &Setup<'_>, offer: &offer::Offer) -> Rtc {
+    let has_rtx = offer.types.iter().any(|t| t.rtx.is_some());
+    let mut config = RtcConfig::new()
+        .clear_codecs()
+        .set_rtp_mode(true)
+        .set_ice_lite(true)
+        .set_dtls_cert(setup.certificate.0.clone())
+        .set_stats_interval(Some(STATS_INTERVAL))
+        .set_mtu(setup.mtu..=setup.mtu)
+        // Raw packets cost a copy of each, so only a viewer that cannot be repaired has them:
+        // they are the only way to see its NACKs.
+        .enable_raw_packets(!has_rtx);
+    if setup.latency == Latency::Low {
+        config = config.set_extension(PLAYOUT_DELAY_ID, Extension::PlayoutDelay);
+    }
+    if offer.has_audio {
+        // Never sent: an audio section that leads the bundle must not be rejected, so it needs
+        // a codec to be answered as inactive.
+        config = config
+            .enable_opus(true, false)
+            .enable_pcmu(true, false)
+            .enable_pcma(true, false);
+    }
+    for h264 in &offer.types {
+        let profile = h264.profile_level_id.as_u32();
+        let rtx = h264.rtx.map(Pt::new_with_value);
+        let pt = Pt::new_with_value(h264.pt);
+        config.codec_config().add_h264(pt, rtx, true, profile);
+    }
+    config.build(now)
+}
+
+pub(super) fn answer(rtc: &mut Rtc, now: Instant, offer: &str) -> Result<String, OfferError> {
+    let offer = SdpOffer::from_sdp_string(offer).map_err(|e| OfferError::Bad(e.to_string()))?;
+    let answer = rtc.sdp_api().accept_offer(offer);
+    let answer = answer.map_err(|e| OfferError::Bad(e.to_string()))?;
+    advance(rtc, now).map_err(OfferError::Bad)?;
+    Ok(with_end_of_candidates(&answer.to_sdp_string()))
+}
+
+/// A WHEP server cannot trickle, so the answer says that there is nothing to wait for
+/// (RFC 8840 section 8.2).
+fn with_end_of_candidates(answer: &str) -> String {
+    let mut lines: Vec<&str> = answer.lines().collect();
+    if let Some(last) = lines.iter().rposition(|l| l.starts_with("a=candidate:")) {
+        lines.insert(last + 1, "a=end-of-candidates");
+    }
+    lines.join("\r\n") + "\r\n"
+}
+
+fn negotiated(rtc: &Rtc, mid: Mid, offered: &[H264Type]) -> Vec<H264Type> {
+    let accepted = rtc.media(mid).map(|m| m.remote_pts()).unwrap_or_default();
+    let is_accepted = |t: &&H264Type| accepted.iter().any(|pt| **pt == t.pt);
+    offered.iter().filter(is_accepted).copied().collect()
+}
+
+/// The type for a stream with this SPS: the same profile, else the nearest below, else the first.
+pub(super) fn choose_type(types: &[H264Type], sps: SpsFacts) -> Pt {
+    let wanted = sps.profile_level_id;
+    let same = |t: &&H264Type| t.profile_level_id.rank() == wanted.rank();
+    let below = |t: &&H264Type| t.profile_level_id.rank() < wanted.rank();
+    let exact = types.iter().find(same);
+    let nearest = || {
+        let ranked = types.iter().filter(below);
+        ranked.max_by_key(|t| t.profile_level_id.rank())
+    };
+    let chosen = exact.or_else(nearest).or_else(|| types.first());
+    // A session without types was refused as having no common codec.
+    Pt::new_with_value(chosen.map_or(0, |t| t.pt))
+}
+
+pub(super) fn receive(
+    rtc: &mut Rtc,
+    now: Instant,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: &[u8],
+) -> Result<(), String> {
+    let receive = Receive::new(Protocol::Udp, from, to, bytes).map_err(|e| e.to_string())?;
+    let input = Input::Receive(now, receive);
+    rtc.handle_input(input).map_err(|e| e.to_string())
+}
+
+pub(super) fn advance(rtc: &mut Rtc, now: Instant) -> Result<(), String> {
+    rtc.handle_input(Input::Timeout(now))
+        .map_err(|e| e.to_string())
+}
+
+pub(super) fn write(rtc: &mut Rtc, mid: Mid, packet: RtpWrite) {
+    if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None) {
+        stream.write_rtp(packet);
+    }
+}
+
+pub(super) fn close(rtc: &mut Rtc) -> Result<(), String> {
+    rtc.close().map_err(|e| e.to_string())
+}
+
+pub(super) fn add_candidates(
+    rtc: &mut Rtc,
+    now: Instant,
+    candidates: Vec<Candidate>,
+) -> Result<(), String> {
+    candidates
+        .into_iter()
+        .for_each(|c| rtc.add_remote_candidate(c));
+    advance(rtc, now)
+}
+
+pub(super) fn local_ufrag(rtc: &mut Rtc) -> String {
+    rtc.direct_api().local_ice_credentials().ufrag
+}
+
+/// Takes everything out of the `Rtc` until it only wants to wait.
+pub(super) fn drain(session: &mut Session, now: Instant) {
+    loop {
+        match session.rtc.poll_output() {
+            Ok(Output::Timeout(at)) => {
+                session.rtc_timeout = at;
+                break;
+            }
+            Ok(Output::Transmit(transmit)) => {
+                let bytes = Vec::from(transmit.contents);
+                note_sent(session, &bytes);
+                session.outbox.push(Datagram {
+                    from: transmit.source,
+                    to: transmit.destination,
+                    bytes,
+                });
+            }
+            Ok(Output::Event(event)) => on_event(session, event),
+            Err(error) => {
+                session.rtc.disconnect();
+                session.finish(End::Failed(error.to_string()));
+                break;
+            }
+        }
+    }
+    if !session.rtc.is_alive() {
+        session.finish(End::Left);
+    }
+    debug_assert!(session.rtc_timeout >= now || session.end.is_none());
+}
+
+/// Counts what leaves, and lets repairs slow down what follows: str0m sends them by itself.
+fn note_sent(session: &mut Session, bytes: &[u8]) {
+    session.tally.packets += 1;
+    session.tally.bytes += bytes.len() as u64;
+    session.pacer.spend(bytes.len());
+    let is_rtp = bytes.first().is_some_and(|b| (128..192).contains(b));
+    if let (true, Some(second)) = (is_rtp, bytes.get(1)) {
+        let pt = second & 0x7f;
+        let is_repair = session.types.iter().any(|t| t.rtx == Some(pt));
+        session.tally.repairs += u64::from(is_repair);
+    }
+}
+
+fn on_event(session: &mut Session, event: RtcEvent) {
+    match event {
+        RtcEvent::Connected => {
+            let stream = session.mid;
+            if let Some(stream) = session.rtc.direct_api().stream_tx_by_mid(stream, None) {
+                stream.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(REPAIR_SHARE));
+            }
+            session.is_connected = session.end.is_none();
+            session.emit(Event::Connected);
+        }
+        RtcEvent::IceConnectionStateChange(IceConnectionState::Disconnected) => {
+            session.rtc.disconnect();
+            session.finish(End::ConsentLost);
+        }
+        RtcEvent::KeyframeRequest(_) => {
+            session.tally.key_frame_requests += 1;
+            session.emit(Event::KeyFrameNeeded(KeyFrameReason::Requested));
+        }
+        RtcEvent::PeerStats(stats) => {
+            session.tally.round_trip = stats.rtt.or(session.tally.round_trip);
+            session.tally.loss = stats.egress_loss_fraction;
+        }
+        RtcEvent::RawPacket(raw) => {
+            if let RawPacket::RtcpRx(Rtcp::Nack(nack)) = *raw {
+                on_nack(session, nack.reports.iter().map(|r| (r.pid, r.blp)));
+            }
+        }
+        RtcEvent::Closed => session.finish(End::Left),
+        // Data channels and what a viewer sends are of no use yet.
+        _ => {}
+    }
+}
+
+/// `pid` and the bits of `blp` after it (RFC 4585 section 6.2.1).
+fn on_nack(session: &mut Session, reports: impl Iterator<Item = (u16, u16)>) {
+    let mut is_unrepairable = false;
+    for (pid, blp) in reports {
+        is_unrepairable |= session.nacks.on_nack(pid);
+        for bit in (0..16).filter(|bit| blp >> bit & 1 == 1) {
+            is_unrepairable |= session.nacks.on_nack(pid.wrapping_add(bit + 1));
+        }
+    }
+    if is_unrepairable {
+        session.emit(Event::KeyFrameNeeded(KeyFrameReason::Unrepairable));
+    }
+}
+
+/// Looks up the local ufrag that a STUN request names: `local:remote` (RFC 8445 section 7.2.2).
+/// Allocates nothing: this is what a flood of garbage meets.
+pub fn find_by_ufrag<T>(bytes: &[u8], find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    // First byte 0 to 3 is STUN (RFC 7983 section 7).
+    if bytes.first().is_none_or(|first| *first > 3) {
+        return None;
+    }
+    let message = StunMessage::parse(bytes).ok()?;
+    let (local, _) = message.split_username()?;
+    find(local)
+}
+
+/// `ice-ufrag` and `ice-pwd` of an offer.
+pub(super) fn credentials_of(offer: &str) -> Option<(&str, &str)> {
+    let find = |name: &str| {
+        let mut lines = offer.lines();
+        lines.find_map(|l| l.strip_prefix(name)).map(str::trim)
+    };
+    Some((find("a=ice-ufrag:")?, find("a=ice-pwd:")?))
+}
+
+/// The offer with other credentials and without its candidates, which belong to the old ones.
+pub(super) fn with_credentials(offer: &str, ufrag: &str, pwd: &str) -> Result<String, OfferError> {
+    let is_ice = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    // RFC 8839 section 5.4.
+    if !(4..=256).contains(&ufrag.len()) || !(22..=256).contains(&pwd.len()) {
+        let what = "ice-ufrag has 4 to 256 characters, ice-pwd 22 to 256";
+        return Err(OfferError::Bad(what.to_owned()));
+    }
+    if !ufrag.chars().chain(pwd.chars()).all(is_ice) {
+        let what = "ice-ufrag and ice-pwd are made of letters, digits, + and /";
+        return Err(OfferError::Bad(what.to_owned()));
+    }
+    let mut sdp = String::with_capacity(offer.len());
+    for line in offer.lines().filter(|l| !l.starts_with("a=candidate:")) {
+        if line.starts_with("a=ice-ufrag:") {
+            sdp.push_str("a=ice-ufrag:");
+            sdp.push_str(ufrag);
+        } else if line.starts_with("a=ice-pwd:") {
+            sdp.push_str("a=ice-pwd:");
+            sdp.push_str(pwd);
+        } else {
+            sdp.push_str(line);
+        }
+        sdp.push_str("\r\n");
+    }
+    Ok(sdp)
+}
+
+/// Our credentials and candidates as an `application/trickle-ice-sdpfrag` (RFC 8840 section 9).
+pub(super) fn fragment_of(answer: &str) -> String {
+    let mut fragment = String::new();
+    let mut push = |line: &str| {
+        fragment.push_str(line);
+        fragment.push_str("\r\n");
+    };
+    if let Some((ufrag, pwd)) = credentials_of(answer) {
+        push(&format!("a=ice-ufrag:{ufrag}"));
+        push(&format!("a=ice-pwd:{pwd}"));
+    }
+    let is_head = |l: &&str| l.starts_with("m=") || l.starts_with("a=mid:");
+    answer.lines().filter(is_head).take(2).for_each(&mut push);
+    let is_candidate = |l: &&str| l.starts_with("a=candidate:") || *l == "a=end-of-candidates";
+    answer.lines().filter(is_candidate).for_each(&mut push);
+    fragment
+}

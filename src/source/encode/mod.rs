@@ -1,0 +1,282 @@
+//! The seam between pictures and coded units: one [`Encoder`], whoever does the work.
+//!
+//! In: borrowed I420 pictures with their capture time, orders (key frame, bit rate, frame rate).
+//! Out: H.264 access units in Annex B, constrained baseline, without reordering.
+//! Not here: where pictures come from, when they are taken, who is sent the result.
+//!
+//! An encoder belongs to the one thread of its camera and may take its time there. Hardware
+//! (V4L2 M2M) joins behind the same trait; today [`open`] gives openh264.
+
+mod raw;
+mod software;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+pub use software::Software;
+
+/// Turns pictures into access units, in order, without B-pictures.
+pub trait Encoder: Send {
+    /// Codes one picture. A pipelined encoder may answer with the unit of an *earlier* picture:
+    /// the unit carries the time of the picture that it belongs to.
+    ///
+    /// # Errors
+    /// The picture was not coded. The encoder stays usable; what follows may refer to a picture
+    /// that nobody received, so the caller forces a key frame next.
+    fn encode(&mut self, picture: &Picture<'_>) -> Result<Coded, EncodeError>;
+
+    /// Makes the next picture an IDR. Asking again before it comes changes nothing.
+    fn force_key_frame(&mut self);
+
+    /// Codes from the next picture on at `bps` bits per second, held between [`MIN_BITRATE`] and
+    /// the ceiling of [`Settings`]. Neither restarts the encoder nor makes a key frame.
+    ///
+    /// # Errors
+    /// The encoder refused; the old rate stays.
+    fn set_bitrate(&mut self, bps: u32) -> Result<(), EncodeError>;
+
+    /// Spreads the bits over `fps` pictures per second (1 to [`MAX_FPS`]) from the next one on.
+    ///
+    /// # Errors
+    /// The encoder refused; the old rate stays.
+    fn set_frame_rate(&mut self, fps: u32) -> Result<(), EncodeError>;
+
+    /// For logs and the API: "openh264".
+    fn name(&self) -> &'static str;
+}
+
+/// What became of one picture.
+#[derive(Clone, Debug)]
+pub enum Coded {
+    /// An access unit.
+    Unit(Unit),
+    /// Left out by rate control to stay within the bit rate. References are intact.
+    Skipped,
+    /// Taken in; its unit follows with a later call (hardware only).
+    Pending,
+}
+
+/// One coded picture.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Annex B. A key frame begins with SPS and PPS.
+    pub data: Bytes,
+    /// An IDR picture.
+    pub is_key_frame: bool,
+    /// As in the picture.
+    pub ticks: i64,
+    /// As in the picture.
+    pub taken: Instant,
+}
+
+/// How an encoder is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Pixels, even, 16 to 3840 (and 2160 on the shorter side).
+    pub width: u32,
+    pub height: u32,
+    /// Pictures per second, 1 to [`MAX_FPS`].
+    pub fps: u32,
+    /// Bits per second that are never exceeded in the mean; also the rate to begin with.
+    pub ceiling: u32,
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), EncodeError> {
+        let (long, short) = (self.width.max(self.height), self.width.min(self.height));
+        let even = self.width.is_multiple_of(2) && self.height.is_multiple_of(2);
+        if !even || short < 16 || long > 3840 || short > 2160 {
+            return Err(EncodeError::Size {
+                width: self.width,
+                height: self.height,
+            });
+        }
+        if !(1..=MAX_FPS).contains(&self.fps) {
+            return Err(EncodeError::FrameRate(self.fps));
+        }
+        if !(MIN_BITRATE..=MAX_BITRATE).contains(&self.ceiling) {
+            return Err(EncodeError::Bitrate(self.ceiling));
+        }
+        Ok(())
+    }
+}
+
+/// Opens the best encoder of this machine.
+///
+/// # Errors
+/// Settings outside their bounds, or an encoder that cannot be had.
+pub fn open(settings: &Settings) -> Result<Box<dyn Encoder>, EncodeError> {
+    Ok(Box::new(Software::open(settings)?))
+}
+
+/// One plane of samples: rows of 8-bit values, `stride` bytes apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    pub data: &'a [u8],
+    pub stride: usize,
+}
+
+impl Plane<'_> {
+    fn holds(&self, width: usize, height: usize) -> bool {
+        let needed = (height - 1)
+            .checked_mul(self.stride)
+            .and_then(|n| n.checked_add(width));
+        self.stride >= width && needed.is_some_and(|needed| self.data.len() >= needed)
+    }
+}
+
+/// A borrowed I420 picture whose planes are known to be large enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    width: usize,
+    height: usize,
+    planes: [Plane<'a>; 3],
+    /// Capture time on the camera's own clock, 90 kHz, rising.
+    pub ticks: i64,
+    /// The same moment on the machine's monotonic clock.
+    pub taken: Instant,
+}
+
+impl<'a> Picture<'a> {
+    /// `planes` are Y, U and V; the chroma planes have half of each side and one stride (openh264
+    /// reads V with the stride of U).
+    ///
+    /// # Errors
+    /// An odd or empty size, a plane that is too short for it, or two chroma strides.
+    pub fn new(
+        (width, height): (usize, usize),
+        planes: [Plane<'a>; 3],
+        ticks: i64,
+        taken: Instant,
+    ) -> Result<Self, EncodeError> {
+        let even = width > 0 && height > 0 && width.is_multiple_of(2) && height.is_multiple_of(2);
+        let [y, u, v] = planes;
+        let chroma = (width / 2, height / 2);
+        if !even
+            || !y.holds(width, height)
+            || !u.holds(chroma.0, chroma.1)
+            || !v.holds(chroma.0, chroma.1)
+            || u.stride != v.stride
+        {
+            return Err(EncodeError::Planes { width, height });
+        }
+        Ok(Self {
+            width,
+            height,
+            planes,
+            ticks,
+            taken,
+        })
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// Y, U, V.
+    pub fn planes(&self) -> &[Plane<'a>; 3] {
+        &self.planes
+    }
+}
+
+/// What an encoder refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    #[error("picture size {width}x{height}: accepted are even sides from 16 to 3840x2160")]
+    Size { width: u32, height: u32 },
+    #[error("{0} pictures per second: accepted are 1 to {MAX_FPS}")]
+    FrameRate(u32),
+    #[error("{0} bits per second: accepted are {MIN_BITRATE} to {MAX_BITRATE}")]
+    Bitrate(u32),
+    #[error("planes do not hold a picture of {width}x{height}")]
+    Planes { width: usize, height: usize },
+    #[error("picture of {}x{} for an encoder set up for {}x{}", got.0, got.1, expected.0, expected.1)]
+    OtherSize {
+        got: (usize, usize),
+        expected: (usize, usize),
+    },
+    #[error("openh264: {doing}")]
+    OpenH264 {
+        doing: &'static str,
+        #[source]
+        source: openh264::Error,
+    },
+    #[error("openh264: option {option} refused with code {code}")]
+    Option { option: &'static str, code: i32 },
+}
+
+/// Lowest bit rate asked of an encoder: below it even 320x180 turns to blocks.
+pub const MIN_BITRATE: u32 = 50_000;
+/// Highest bit rate: beyond it H.264 level 5.2 in this profile ends (240 Mbit/s), and no viewer
+/// follows.
+pub const MAX_BITRATE: u32 = 100_000_000;
+/// Highest frame rate openh264 plans its bits for.
+pub const MAX_FPS: u32 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_bounds_are_refused_with_the_accepted_range() {
+        let good = Settings {
+            width: 640,
+            height: 480,
+            fps: 30,
+            ceiling: 1_000_000,
+        };
+        assert!(good.check().is_ok());
+        for bad in [
+            Settings { width: 641, ..good },
+            Settings { height: 8, ..good },
+            Settings {
+                width: 4096,
+                ..good
+            },
+            Settings {
+                width: 2400,
+                height: 2400,
+                ..good
+            },
+            Settings { fps: 0, ..good },
+            Settings { fps: 61, ..good },
+            Settings { ceiling: 1, ..good },
+            Settings {
+                ceiling: u32::MAX,
+                ..good
+            },
+        ] {
+            let error = open(&bad).err().expect("refused").to_string();
+            assert!(error.contains("accepted are"), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_plane_that_is_too_short_is_refused_before_the_encoder_reads_past_it() {
+        let y = vec![0; 16 * 15 + 15];
+        let c = vec![0; 8 * 8];
+        let (short, chroma) = (
+            Plane {
+                data: &y,
+                stride: 16,
+            },
+            Plane {
+                data: &c,
+                stride: 8,
+            },
+        );
+        let narrow = Plane {
+            data: &c,
+            stride: 7,
+        };
+        let now = Instant::now();
+        assert!(Picture::new((16, 16), [short, chroma, chroma], 0, now).is_err());
+        assert!(Picture::new((14, 16), [short, narrow, narrow], 0, now).is_ok());
+        assert!(Picture::new((16, 14), [short, chroma, narrow], 0, now).is_err());
+        assert!(Picture::new((14, 14), [short, narrow, chroma], 0, now).is_err());
+        assert!(Picture::new((15, 14), [short, chroma, chroma], 0, now).is_err());
+        assert!(Picture::new((0, 0), [short, chroma, chroma], 0, now).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! openh264, set up for cameras on small machines.
+//!
+//! In: pictures, orders. Out: access units, one copy after the encoder's own buffer.
+//! Not here: raw options (raw).
+
+use openh264::OpenH264API;
+use openh264::Timestamp;
+use openh264::encoder::{
+    BitRate, Complexity, EncodedBitStream, Encoder as OpenH264, EncoderConfig, FrameRate,
+    FrameType, IntraFramePeriod, RateControlMode, SpsPpsStrategy, UsageType, VuiConfig,
+};
+use openh264::formats::YUVSource;
+
+use super::{Coded, EncodeError, Encoder, MIN_BITRATE, Picture, Settings, Unit, raw};
+
+/// An encoder on the calling thread's own processor time.
+pub struct Software {
+    inner: OpenH264,
+    size: (usize, usize),
+    ceiling: u32,
+    stage: Stage,
+    wants_key_frame: bool,
+}
+
+/// openh264 takes no option before its first picture.
+enum Stage {
+    /// Orders wait here for the first picture.
+    Fresh {
+        bitrate: Option<u32>,
+        fps: Option<u32>,
+    },
+    Running,
+}
+
+impl Software {
+    /// Sets openh264 up.
+    ///
+    /// # Errors
+    /// Settings outside their bounds, or openh264's own refusal.
+    pub fn open(settings: &Settings) -> Result<Self, EncodeError> {
+        settings.check()?;
+        let mut inner = OpenH264::with_api_config(OpenH264API::from_source(), config(settings))
+            .map_err(|source| EncodeError::OpenH264 {
+                doing: "open",
+                source,
+            })?;
+        raw::silence(&mut inner)?;
+        Ok(Self {
+            inner,
+            size: (settings.width as usize, settings.height as usize),
+            ceiling: settings.ceiling,
+            stage: Stage::Fresh {
+                bitrate: None,
+                fps: None,
+            },
+            wants_key_frame: false,
+        })
+    }
+
+    /// Passes on the orders that came before the first picture.
+    fn catch_up(&mut self) -> Result<(), EncodeError> {
+        let Stage::Fresh { bitrate, fps } = self.stage else {
+            return Ok(());
+        };
+        self.stage = Stage::Running;
+        if let Some(fps) = fps {
+            self.set_frame_rate(fps)?;
+        }
+        bitrate.map_or(Ok(()), |bps| self.set_bitrate(bps))
+    }
+}
+
+impl Encoder for Software {
+    fn encode(&mut self, picture: &Picture<'_>) -> Result<Coded, EncodeError> {
+        if picture.size() != self.size {
+            return Err(EncodeError::OtherSize {
+                got: picture.size(),
+                expected: self.size,
+            });
+        }
+        if self.wants_key_frame && matches!(self.stage, Stage::Running) {
+            self.inner.force_intra_frame();
+        }
+        let millis = u64::try_from(picture.ticks / 90).unwrap_or(0);
+        let stream = self
+            .inner
+            .encode_at(&Borrowed(picture), Timestamp::from_millis(millis))
+            .map_err(|source| EncodeError::OpenH264 {
+                doing: "encode",
+                source,
+            })?;
+        let coded = match stream.frame_type() {
+            FrameType::Skip | FrameType::Invalid => Coded::Skipped,
+            kind @ (FrameType::IDR | FrameType::I | FrameType::P | FrameType::IPMixed) => {
+                Coded::Unit(Unit {
+                    data: collect(&stream).into(),
+                    is_key_frame: matches!(kind, FrameType::IDR),
+                    ticks: picture.ticks,
+                    taken: picture.taken,
+                })
+            }
+        };
+        if matches!(&coded, Coded::Unit(unit) if unit.is_key_frame) {
+            self.wants_key_frame = false;
+        }
+        self.catch_up()?;
+        Ok(coded)
+    }
+
+    fn force_key_frame(&mut self) {
+        self.wants_key_frame = true;
+    }
+
+    fn set_bitrate(&mut self, bps: u32) -> Result<(), EncodeError> {
+        let bps = bps.clamp(MIN_BITRATE, self.ceiling.max(MIN_BITRATE));
+        match &mut self.stage {
+            Stage::Fresh { bitrate, .. } => {
+                *bitrate = Some(bps);
+                Ok(())
+            }
+            Stage::Running => {
+                let bps = i32::try_from(bps).unwrap_or(i32::MAX);
+                raw::set_bitrate(&mut self.inner, bps)
+            }
+        }
+    }
+
+    fn set_frame_rate(&mut self, new: u32) -> Result<(), EncodeError> {
+        if !(1..=super::MAX_FPS).contains(&new) {
+            return Err(EncodeError::FrameRate(new));
+        }
+        match &mut self.stage {
+            Stage::Fresh { fps, .. } => {
+                *fps = Some(new);
+                Ok(())
+            }
+            Stage::Running => raw::set_frame_rate(&mut self.inner, new as f32),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "openh264"
+    }
+}
+
+fn config(settings: &Settings) -> EncoderConfig {
+    EncoderConfig::new()
+        .usage_type(UsageType::CameraVideoRealTime)
+        .complexity(Complexity::Low)
+        .rate_control_mode(RateControlMode::Bitrate)
+        // Without skipping, openh264 does not hold its bit rate (and says so on stderr).
+        .skip_frames(true)
+        .bitrate(BitRate::from_bps(settings.ceiling))
+        .max_frame_rate(FrameRate::from_hz(settings.fps as f32))
+        .intra_frame_period(IntraFramePeriod::from_num_frames(
+            settings.fps * SAFETY_KEY_FRAME_SECONDS,
+        ))
+        // The wrapper codes one slice per picture, where further threads only cost.
+        .num_threads(1)
+        // On, a noisy picture that pans is taken for a cut, and becomes an IDR again and again.
+        // Off, a real cut is one expensive P picture, which rate control pays back by skipping.
+        .scene_change_detect(false)
+        .adaptive_quantization(false)
+        .background_detection(true)
+        // One id for ever: a decoder that missed an IDR still finds its parameters.
+        .sps_pps_strategy(SpsPpsStrategy::ConstantId)
+        .vui(if settings.height >= HD_HEIGHT {
+            VuiConfig::bt709()
+        } else {
+            VuiConfig::bt601()
+        })
+}
+
+fn collect(stream: &EncodedBitStream<'_>) -> Vec<u8> {
+    let mut length = 0;
+    for_each_nal(stream, |nal| length += nal.len());
+    let mut data = Vec::with_capacity(length);
+    for_each_nal(stream, |nal| data.extend_from_slice(nal));
+    data
+}
+
+fn for_each_nal(stream: &EncodedBitStream<'_>, mut visit: impl FnMut(&[u8])) {
+    for layer in (0..stream.num_layers()).filter_map(|n| stream.layer(n)) {
+        for n in 0..layer.nal_count() {
+            if let Some(nal) = layer.nal_unit(n) {
+                visit(nal);
+            }
+        }
+    }
+}
+
+/// The wrapper's own slices ask for planes without a byte too many; capture buffers have some.
+struct Borrowed<'a>(&'a Picture<'a>);
+
+impl YUVSource for Borrowed<'_> {
+    fn dimensions(&self) -> (usize, usize) {
+        self.0.size()
+    }
+
+    fn strides(&self) -> (usize, usize, usize) {
+        let [y, u, v] = self.0.planes();
+        (y.stride, u.stride, v.stride)
+    }
+
+    fn y(&self) -> &[u8] {
+        self.0.planes()[0].data
+    }
+
+    fn u(&self) -> &[u8] {
+        self.0.planes()[1].data
+    }
+
+    fn v(&self) -> &[u8] {
+        self.0.planes()[2].data
+    }
+}
+
+/// Key frames are made on demand; this one is for a viewer whose demand was lost.
+const SAFETY_KEY_FRAME_SECONDS: u32 = 10;
+/// From here on pictures are coded with HD colours (BT.709), below with SD ones (BT.601): what
+/// decoders that ignore the stream's own word assume.
+const HD_HEIGHT: u32 = 720;

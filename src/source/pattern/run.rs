@@ -1,0 +1,233 @@
+//! One run of the test picture: open, draw, code, hand on, until it is closed or fails.
+//!
+//! In: orders, the time. Out: units and errors.
+//! Not here: restarts (the module above).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{debug, warn};
+
+use super::pace::Pace;
+use super::picture::{Moment, Painter};
+use super::{End, Gone, Listened, Worker};
+use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::source::encode::{Coded, EncodeError, Encoder, Settings, Unit};
+
+impl Worker {
+    pub(super) fn run(&mut self) -> Result<End, Gone> {
+        self.tell(SourceEvent::Opening)?;
+        let mut run = match self.open() {
+            Ok(run) => run,
+            Err(error) => return Ok(failed(DownReason::Internal, &error)),
+        };
+        self.tell(SourceEvent::Playing(Abilities {
+            can_force_key_frame: true,
+            can_change_rate: true,
+        }))?;
+        self.tell(SourceEvent::Note(format!(
+            "H.264 constrained baseline by {}",
+            run.encoder.name()
+        )))?;
+        loop {
+            if self.listen(Some(run.pace.due()))? == Listened::Closed {
+                debug!(camera = self.name, tally = ?run.all, "closed");
+                return Ok(End::Closed);
+            }
+            if let Some(error) = self.step(&mut run)? {
+                run.errors_in_a_row += 1;
+                run.after_loss = true;
+                run.encoder.force_key_frame();
+                self.tell(SourceEvent::Error {
+                    kind: ErrorKind::Encode,
+                    in_a_row: run.errors_in_a_row,
+                    detail: chain(&error),
+                })?;
+                if run.errors_in_a_row >= MAX_ERRORS {
+                    return Ok(failed(DownReason::Errors, &error));
+                }
+            }
+            self.report(&mut run)?;
+        }
+    }
+
+    fn open(&self) -> Result<Run, EncodeError> {
+        let pattern = &self.pattern;
+        let (width, height) = (pattern.width, pattern.height);
+        let mut encoder = (self.opener)(&Settings {
+            width,
+            height,
+            fps: pattern.fps,
+            ceiling: pattern.bitrate,
+        })?;
+        if let Some(bps) = self.orders.bitrate {
+            encoder.set_bitrate(bps)?;
+        }
+        let info = format!("{width}X{height} {} FPS", pattern.fps);
+        let painter = Painter::new(width as usize, height as usize, &self.name, &info);
+        let start = Instant::now();
+        Ok(Run {
+            encoder,
+            painter,
+            start,
+            pace: Pace::new(start, pattern.fps),
+            bitrate: self.orders.bitrate,
+            number: 0,
+            last_ticks: -1,
+            after_loss: false,
+            errors_in_a_row: 0,
+            all: Tally::default(),
+            told: Tally::default(),
+            told_at: start,
+        })
+    }
+
+    /// One beat: at most one picture. An error of the encoder is handed back.
+    fn step(&mut self, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
+        let taken = Instant::now();
+        run.all.late += run.pace.take(taken);
+        if self.events.is_closed() {
+            return Err(Gone);
+        }
+        let Ok(place) = self.events.try_reserve() else {
+            run.all.full += 1;
+            return Ok(None);
+        };
+        if std::mem::take(&mut self.orders.key_frame) {
+            run.encoder.force_key_frame();
+        }
+        run.follow(self.orders.bitrate, &self.name);
+        match run.code(taken) {
+            Ok(Some(unit)) => place.send((self.id, SourceEvent::Unit(unit))),
+            Ok(None) => drop(place),
+            Err(error) => return Ok(Some(error)),
+        }
+        Ok(None)
+    }
+
+    /// Says from time to time that pictures were left out.
+    fn report(&self, run: &mut Run) -> Result<(), Gone> {
+        let now = Instant::now();
+        let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
+        if late + full == 0 || now < run.told_at + REPORT_EVERY {
+            return Ok(());
+        }
+        (run.told, run.told_at) = (run.all, now);
+        warn!(camera = self.name, late, full, "pictures left out");
+        self.tell(SourceEvent::Note(format!(
+            "{} pictures left out: {late} because this machine is too slow, {full} because the \
+             gateway was behind",
+            late + full
+        )))
+    }
+}
+
+/// What lives from opening to closing.
+pub(super) struct Run {
+    encoder: Box<dyn Encoder>,
+    painter: Painter,
+    start: Instant,
+    pace: Pace,
+    /// As last ordered.
+    bitrate: Option<u32>,
+    number: u64,
+    last_ticks: i64,
+    after_loss: bool,
+    errors_in_a_row: u32,
+    all: Tally,
+    /// Of `all`, what was reported, and when.
+    told: Tally,
+    told_at: Instant,
+}
+
+/// Pictures that were not coded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Their time had passed.
+    late: u64,
+    /// No place in the channel.
+    full: u64,
+    /// Left out by rate control.
+    skipped: u64,
+}
+
+impl Run {
+    /// Follows an order for another bit rate. Pictures go on at the old one if it is refused.
+    fn follow(&mut self, bitrate: Option<u32>, name: &str) {
+        if self.bitrate == bitrate {
+            return;
+        }
+        self.bitrate = bitrate;
+        if let Some(Err(error)) = bitrate.map(|bps| self.encoder.set_bitrate(bps)) {
+            warn!(camera = name, %error, "bit rate");
+        }
+    }
+
+    /// Draws and codes the picture of `taken`.
+    fn code(&mut self, taken: Instant) -> Result<Option<AccessUnit>, EncodeError> {
+        let elapsed = taken - self.start;
+        self.painter.draw(&Moment {
+            number: self.number,
+            elapsed,
+            wall: wall_clock(),
+        });
+        self.number += 1;
+        let drawn = Instant::now();
+        let ticks = (elapsed.as_micros() * 9 / 100) as i64; // 90 kHz
+        self.last_ticks = ticks.max(self.last_ticks + 1);
+        let picture = self.painter.picture(self.last_ticks, taken)?;
+        let coded = self.encoder.encode(&picture)?;
+        let stages = Stages {
+            capture: drawn - taken,
+            decode: Duration::ZERO,
+            encode: drawn.elapsed(),
+        };
+        Ok(match coded {
+            Coded::Unit(unit) => Some(self.hand_on(unit, stages)),
+            Coded::Skipped => {
+                self.all.skipped += 1;
+                None
+            }
+            Coded::Pending => None,
+        })
+    }
+
+    fn hand_on(&mut self, unit: Unit, stages: Stages) -> AccessUnit {
+        self.errors_in_a_row = 0;
+        AccessUnit {
+            codec: Codec::H264,
+            data: unit.data,
+            is_key_frame: unit.is_key_frame,
+            ticks: unit.ticks,
+            received: unit.taken,
+            after_loss: std::mem::take(&mut self.after_loss),
+            stages,
+        }
+    }
+}
+
+fn failed(reason: DownReason, error: &EncodeError) -> End {
+    End::Failed {
+        reason,
+        detail: chain(error),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
+/// For the eyes (and the tests' marks) only.
+fn wall_clock() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
+/// So many refused pictures in a row start the encoder anew.
+const MAX_ERRORS: u32 = 10;
+/// Pictures left out are told at most so often.
+const REPORT_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,11 @@
+//! Everything across cameras and viewers, in simulated time: the real gateway, viewers that are a
+//! second str0m each, a seeded lossy link between them. No clock is read and nothing sleeps, so
+//! minutes pass in milliseconds and every run is the same.
+
+mod camera;
+mod link;
+mod peer;
+mod world;
+
+mod join;
+mod loss;

@@ -1,0 +1,296 @@
+//! The whole system under simulated time.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use pinhole::config::{self, Config};
+use pinhole::gateway::{Gateway, Output};
+use pinhole::media::{CameraId, SourceEvent};
+use pinhole::session::{Certificate, Datagram, install_crypto, new_certificate};
+use pinhole::whep::{Command, ETag, Outcome, Refusal, SessionKey};
+use url::Url;
+
+use crate::camera::Camera;
+use crate::link::{Link, Quality};
+use crate::peer::{Habits, Peer};
+
+/// A viewer and its two directions of network.
+pub struct Viewer {
+    pub peer: Peer,
+    pub down: Link,
+    pub up: Link,
+    pub key: SessionKey,
+    pub etag: ETag,
+    pub posted: Instant,
+}
+
+pub struct World {
+    pub start: Instant,
+    pub now: Instant,
+    pub gateway: Gateway,
+    pub cameras: Vec<Camera>,
+    pub viewers: Vec<Viewer>,
+    pub seed: u64,
+    outbox: Vec<Datagram>,
+    wake: Instant,
+    /// The gateway's datagrams, in all.
+    pub sent: u64,
+    /// Turns of the gateway.
+    pub turns: u64,
+}
+
+pub const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 8555);
+
+/// A configuration with so many cameras `cam0`, `cam1` ...
+pub fn config(cameras: usize) -> Config {
+    let source = || {
+        config::Source::Rtsp(config::Rtsp {
+            url: Url::parse("rtsp://camera.invalid/").unwrap(),
+            credentials: None,
+            transport: config::Transport::Auto,
+        })
+    };
+    Config {
+        cameras: (0..cameras)
+            .map(|i| config::Camera::new(format!("cam{i}"), source()))
+            .collect(),
+        ..Config::default()
+    }
+}
+
+fn certificate() -> Certificate {
+    install_crypto();
+    new_certificate().expect("randomness")
+}
+
+impl World {
+    /// One world, its cameras made by `camera`.
+    pub fn new(seed: u64, config: Config, camera: impl Fn(Instant) -> Camera) -> Self {
+        println!("seed {seed}");
+        let start = Instant::now();
+        let cameras = config.cameras.iter().map(|_| camera(start)).collect();
+        let mut world = Self {
+            gateway: Gateway::new(config, certificate(), [seed as u8; 32], start),
+            start,
+            now: start,
+            cameras,
+            viewers: Vec::new(),
+            seed,
+            outbox: Vec::new(),
+            wake: start,
+            sent: 0,
+            turns: 0,
+        };
+        world.settle();
+        world
+    }
+
+    /// One camera that cannot be asked for key frames.
+    pub fn passthrough(seed: u64) -> Self {
+        Self::new(seed, config(1), Camera::new)
+    }
+
+    /// One camera that can.
+    pub fn forcing(seed: u64) -> Self {
+        Self::new(seed, config(1), Camera::forcing)
+    }
+
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_until(self.now + span);
+    }
+
+    pub fn run_until(&mut self, until: Instant) {
+        while let Some(next) = self.next_at().filter(|at| *at <= until) {
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = until;
+    }
+
+    /// Runs until `done`, at most for `limit`; tells whether it came to that.
+    pub fn run_while(&mut self, limit: Duration, mut busy: impl FnMut(&Self) -> bool) -> bool {
+        let until = self.now + limit;
+        while busy(self) {
+            let Some(next) = self.next_at().filter(|at| *at <= until) else {
+                self.now = until;
+                return !busy(self);
+            };
+            self.now = self.now.max(next);
+            self.step();
+        }
+        true
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        let cameras = self.cameras.iter().filter_map(Camera::next_at);
+        let links = self
+            .viewers
+            .iter()
+            .flat_map(|v| [v.down.next_at(), v.up.next_at()])
+            .flatten();
+        let peers = self.viewers.iter().filter(|v| !v.peer.is_closed);
+        let peers = peers.map(|v| v.peer.next_at());
+        cameras.chain(links).chain(peers).chain([self.wake]).min()
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        for i in 0..self.cameras.len() {
+            if self.cameras[i].next_at().is_some_and(|at| at <= now) {
+                let event = self.cameras[i].take(now);
+                self.tell(i, event);
+            }
+        }
+        for viewer in &mut self.viewers {
+            while let Some(packet) = viewer.up.receive(now) {
+                let (from, to) = (packet.from, packet.to);
+                self.gateway.handle_datagram(now, from, to, &packet.bytes);
+            }
+            while let Some(packet) = viewer.down.receive(now) {
+                viewer.peer.receive(now, packet.from, &packet.bytes);
+            }
+            if !viewer.peer.is_closed && viewer.peer.next_at() <= now {
+                viewer.peer.handle_timeout(now);
+            }
+        }
+        if self.wake <= now {
+            self.gateway.handle_timeout(now);
+        }
+        self.settle();
+    }
+
+    /// Tells the gateway what camera `i` says.
+    pub fn tell(&mut self, i: usize, event: SourceEvent) {
+        let id = CameraId(i as u32);
+        self.gateway.handle_source(self.now, id, event);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let now = self.now;
+        self.turns += 1;
+        loop {
+            match self.gateway.poll_output(now, &mut self.outbox) {
+                Output::Send { .. } => self.deliver(),
+                Output::Demand(id, demand) => {
+                    let camera = &mut self.cameras[id.0 as usize];
+                    for event in camera.demand(now, demand) {
+                        self.gateway.handle_source(now, id, event);
+                    }
+                }
+                Output::Wait { until, .. } => {
+                    self.wake = until.max(now + Duration::from_micros(50));
+                    break;
+                }
+            }
+        }
+        for viewer in &mut self.viewers {
+            for (from, to, bytes) in viewer.peer.outbox.drain(..) {
+                viewer.up.send(now, from, to, bytes);
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        for datagram in self.outbox.drain(..) {
+            self.sent += 1;
+            let viewer = self
+                .viewers
+                .iter_mut()
+                .find(|v| v.peer.address == datagram.to);
+            if let Some(viewer) = viewer {
+                let Datagram { from, to, bytes } = datagram;
+                viewer.down.send(self.now, from, to, bytes);
+            }
+        }
+    }
+
+    /// A viewer posts its offer for camera `i`; gives its index.
+    pub fn join(&mut self, i: usize, habits: Habits, quality: Quality) -> usize {
+        self.try_join(i, habits, quality).expect("admitted")
+    }
+
+    pub fn try_join(
+        &mut self,
+        i: usize,
+        habits: Habits,
+        quality: Quality,
+    ) -> Result<usize, Refusal> {
+        let index = self.viewers.len();
+        let port = 10_000 + index as u16;
+        let address = SocketAddr::from(([10, 0, 1, (index / 200) as u8], port));
+        let (peer, offer) = Peer::new(self.now, address, habits);
+        let (key, etag, answer) = self.post(i, offer, address.ip())?;
+        let link = |direction: u64| {
+            let seed = self.seed * 1_000_003 + index as u64 * 2 + direction;
+            Link::new(quality, seed, self.start)
+        };
+        self.viewers.push(Viewer {
+            peer,
+            down: link(0),
+            up: link(1),
+            key,
+            etag,
+            posted: self.now,
+        });
+        let now = self.now;
+        self.viewers[index].peer.accept(now, &answer);
+        self.settle();
+        Ok(index)
+    }
+
+    fn post(
+        &mut self,
+        i: usize,
+        offer: String,
+        peer: IpAddr,
+    ) -> Result<(SessionKey, ETag, String), Refusal> {
+        let camera = format!("cam{i}");
+        let open = Command::Open {
+            camera,
+            offer,
+            peer,
+        };
+        match self.command(open) {
+            Outcome::Opened {
+                session,
+                etag,
+                answer,
+            } => Ok((session, etag, answer)),
+            Outcome::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn command(&mut self, command: Command) -> Outcome {
+        let candidates = [SocketAddr::from(SERVER)];
+        let outcome = self.gateway.handle_command(self.now, command, &candidates);
+        self.settle();
+        outcome
+    }
+
+    /// A viewer on a good line that has been watching for a second.
+    pub fn watch(&mut self, i: usize) -> usize {
+        let viewer = self.join(i, Habits::BROWSER, Quality::PERFECT);
+        self.run_for(Duration::from_secs(1));
+        assert!(!self.viewers[viewer].peer.shown.is_empty(), "nothing shown");
+        viewer
+    }
+
+    pub fn peer(&self, viewer: usize) -> &Peer {
+        &self.viewers[viewer].peer
+    }
+
+    /// Camera `i` goes away and is tried again at `retry`.
+    pub fn kill_camera(&mut self, i: usize, retry: Duration) {
+        let down = self.cameras[i].die(self.now + retry);
+        self.tell(i, down);
+    }
+
+    pub fn revive_camera(&mut self, i: usize) {
+        let now = self.now;
+        for event in self.cameras[i].open(now) {
+            self.tell(i, event);
+        }
+    }
+}
