@@ -137,7 +137,7 @@ async fn a_link_that_cannot_keep_up_and_one_that_is_gone_are_told_apart() {
     );
     assert_eq!(
         udp.counters().refused(Refused::Full),
-        lost.iter().map(|lost| lost.datagrams).sum()
+        lost.iter().map(|lost| lost.datagrams).sum::<u64>()
     );
 
     let lost = send(&mut open(), "10.99.0.1:9", 10);
