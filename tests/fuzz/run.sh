@@ -40,13 +40,18 @@ fuzz() { # TARGET SECONDS [options]
     shift 2
     build "$target"
     mkdir -p "target/corpus/$target" "artifacts/$target" "corpus/$target"
-    local seeds=("corpus/$target")
-    case $target in offer | gateway) seeds+=("../data/offers") ;; esac
-    local length=()
-    [ -f "corpus/$target.max_len" ] && length=("-max_len=$(cat "corpus/$target.max_len")")
+    local seeds=("corpus/$target") dictionary=none length=4096
+    case $target in
+    config) seeds+=(../../config) dictionary=toml ;;
+    fragment) dictionary=sdp ;;
+    offer) seeds+=(../data/offers) dictionary=sdp length=16384 ;;
+    whep) dictionary=http ;;
+    esac
+    local options=("-max_len=$length")
+    [ $dictionary = none ] || options+=("-dict=dictionaries/$dictionary.dict")
     "target/$HOST/release/$target" "target/corpus/$target" "${seeds[@]}" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
-        -artifact_prefix="artifacts/$target/" "${length[@]}" "$@" 2>"target/$target.log" || {
+        -artifact_prefix="artifacts/$target/" "${options[@]}" "$@" 2>"target/$target.log" || {
         tail -40 "target/$target.log"
         echo "fuzz $target: FAILED, see tests/fuzz/artifacts/$target and tests/fuzz/target/$target.log"
         return 1
