@@ -1,1 +1,137 @@
-fn main() {}
+//! Arguments, logging, exit codes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing::error;
+
+use pinhole::config::Config;
+use pinhole::daemon::{self, StartError, demo, logging};
+
+/// Exit code for a configuration or command line that cannot be used (`EX_USAGE`).
+const EXIT_CONFIG: u8 = 64;
+/// Exit code for a failure to start.
+const EXIT_START: u8 = 1;
+
+/// Camera gateway for small boards: cameras in, WebRTC in any browser out.
+///
+/// Start with `pinhole demo`: it needs no camera and no file, and prints the address to open.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// How much to log: error, warn, info, debug, trace; or by part, `info,pinhole::gateway=debug`.
+    #[arg(long, global = true, default_value = "info", env = "PINHOLE_LOG")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the cameras of a configuration file.
+    ///
+    /// Ends in order on SIGTERM or Ctrl-C (viewers are told, cameras are let go), at once on a
+    /// second one.
+    Run {
+        /// The configuration, TOML.
+        #[arg(long, value_name = "FILE", default_value = "/etc/pinhole/pinhole.toml")]
+        config: PathBuf,
+    },
+    /// Show a moving test picture: no camera, no configuration.
+    Demo {
+        /// Where to serve. Another address than loopback lets others watch who have the printed
+        /// URL.
+        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
+        listen: SocketAddr,
+    },
+    /// Check a configuration and name every mistake in it. Exit code 64 if there is one.
+    Check {
+        /// The configuration, TOML.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+            return ExitCode::from(code);
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Check { file } => check(&file),
+        Command::Run { config } => run(&config, &arguments.log),
+        Command::Demo { listen } => run_demo(listen, &arguments.log),
+    };
+    outcome.err().map_or(ExitCode::SUCCESS, ExitCode::from)
+}
+
+#[allow(clippy::print_stdout)] // the answer to the command
+fn check(file: &Path) -> Result<(), u8> {
+    let config = load(file)?;
+    let cameras: Vec<&str> = config.cameras.iter().map(|c| c.name.as_str()).collect();
+    println!("{}: fine; cameras: {}", file.display(), cameras.join(", "));
+    Ok(())
+}
+
+fn run(file: &Path, log: &str) -> Result<(), u8> {
+    let config = load(file)?;
+    let _log = start_log(log)?;
+    serve(config, |_| {})
+}
+
+#[allow(clippy::print_stdout)] // the address is what the command is for
+fn run_demo(listen: SocketAddr, log: &str) -> Result<(), u8> {
+    let _log = start_log(log)?;
+    let (config, token) = demo::config(listen).map_err(|cause| {
+        error!(%cause, "no randomness from the system");
+        EXIT_START
+    })?;
+    serve(config, |address| {
+        println!("Open http://{address}/?token={}", token.expose());
+    })
+}
+
+fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), u8> {
+    daemon::run(config, ready).map_err(|error| {
+        error!("{}", with_causes(&error));
+        EXIT_START
+    })
+}
+
+fn with_causes(error: &StartError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+#[allow(clippy::print_stderr)] // there is no log yet
+fn start_log(filter: &str) -> Result<logging::Log, u8> {
+    logging::start(filter).map_err(|cause| {
+        eprintln!("--log {filter}: {cause}");
+        EXIT_CONFIG
+    })
+}
+
+#[allow(clippy::print_stderr)] // there is no log yet
+fn load(file: &Path) -> Result<Config, u8> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|cause| {
+        eprintln!("{name}: {cause}");
+        EXIT_CONFIG
+    })?;
+    let read_file = |path: &Path| std::fs::read_to_string(path);
+    Config::parse(&text, &name, &read_file).map_err(|errors| {
+        eprintln!("{errors}");
+        EXIT_CONFIG
+    })
+}

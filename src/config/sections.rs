@@ -75,8 +75,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every mistake of the file at once. Where the text breaks the syntax of TOML, those of the
-    /// lines before the break. No error holds a secret.
+    /// Every mistake of the file at once. Where the text breaks the syntax of TOML, the breaks
+    /// and the mistakes of the lines before the first. No error holds a secret.
     pub fn parse(
         text: &str,
         file_name: &str,
@@ -99,19 +99,18 @@ impl Config {
         } else {
             let (tree, errors) = DeTable::parse_recoverable(text);
             config = read_all(&tree, &files, &mut found);
-            let places = errors
+            let place = |error: &toml::de::Error| error.span().map_or(text.len(), |s| s.start);
+            // A key that is there twice leaves the rest of the tree as it was written.
+            let breaks = errors
                 .iter()
-                .map(|error| error.span().map_or(text.len(), |s| s.start));
-            if let Some(first) = places.clone().min() {
+                .filter(|error| error.message() != "duplicate key");
+            if let Some(first) = breaks.map(place).min() {
                 found.keep_before(line_start(text, first));
             }
-            for (error, place) in errors.iter().zip(places) {
+            for error in &errors {
                 // The message names tokens that were expected, never the text that was found.
-                found.push(
-                    place,
-                    String::new(),
-                    Problem::Syntax(error.message().to_owned()),
-                );
+                let problem = Problem::Syntax(error.message().to_owned());
+                found.push(place(error), String::new(), problem);
             }
         }
         found.finish(file_name, text)?;

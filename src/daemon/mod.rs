@@ -1,1 +1,168 @@
+//! The driver: one thread that reads the clock, moves bytes between sockets, sources and the
+//! gateway, and ends in order.
+//!
+//! In: a checked configuration, signals. Out: a running service.
+//! Not here: any decision about cameras or viewers (gateway).
 
+pub mod demo;
+pub mod logging;
+mod shutdown;
+mod turn;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::media::CameraId;
+use crate::net::http::{self, CALLS, Server};
+use crate::net::udp::{self, Udp};
+use crate::session;
+use crate::source::{self, Events, SourceHandle};
+use crate::whep::Policy;
+
+use shutdown::Signals;
+use turn::Turn;
+
+/// Places in the channel from all sources together: two seconds of four cameras. A source that
+/// finds it full drops units up to its next key frame and counts them.
+const SOURCE_EVENTS: usize = 256;
+/// After this long without an end, shutdown gives up waiting.
+const DRAIN_LIMIT: Duration = Duration::from_secs(4);
+
+/// Why the process could not start. The source chain has the details.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} (server.listen)")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("cannot open the media port (ice.port)")]
+    Media(#[source] udp::BindError),
+    #[error("no randomness from the system: {0}")]
+    Randomness(String),
+    #[error("cannot start the event loop")]
+    Runtime(#[source] io::Error),
+}
+
+/// The loop and everything that it owns.
+struct Daemon {
+    gateway: Gateway,
+    udp: Udp,
+    sources: Vec<SourceHandle>,
+    events: Events,
+    calls: mpsc::Receiver<http::Call>,
+    server: Arc<Server>,
+    config: Config,
+    started: Instant,
+}
+
+/// Runs until a signal ends it. `ready` is told where HTTP is served, once it is.
+///
+/// # Errors
+///
+/// Only before it runs: an address or port that cannot be had.
+pub fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(StartError::Runtime)?;
+    runtime.block_on(async move {
+        let signals = Signals::listen().map_err(StartError::Runtime)?;
+        let (daemon, listener) = Daemon::start(config).await?;
+        let address = listener.local_addr().map_err(StartError::Runtime)?;
+        daemon.announce(address);
+        ready(address);
+        daemon.serve(listener, signals).await;
+        Ok(())
+    })
+}
+
+impl Daemon {
+    async fn start(config: Config) -> Result<(Self, TcpListener), StartError> {
+        session::install_crypto();
+        let address = config.server.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|cause| StartError::Listen { address, cause })?;
+        let udp = Udp::bind(&udp::Settings::new(&config.ice)).map_err(StartError::Media)?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| StartError::Randomness(e.to_string()))?;
+        let certificate = session::new_certificate()
+            .ok_or_else(|| StartError::Randomness("no DTLS certificate".to_owned()))?;
+        let now = Instant::now();
+        let (sender, events) = mpsc::channel(SOURCE_EVENTS);
+        let cameras = config.cameras.iter().enumerate();
+        let sources = cameras
+            .map(|(i, camera)| source::start(CameraId(i as u32), camera, sender.clone()))
+            .collect();
+        let (call, calls) = mpsc::channel(CALLS);
+        let policy = Policy::new(&config.server, &config.access, &own_names());
+        let daemon = Self {
+            gateway: Gateway::new(config.clone(), certificate, seed, now.into_std()),
+            udp,
+            sources,
+            events,
+            calls,
+            server: Server::new(policy, &config.limits, call),
+            config,
+            started: now,
+        };
+        Ok((daemon, listener))
+    }
+
+    fn announce(&self, address: SocketAddr) {
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            http = %address,
+            media_port = self.udp.port(),
+            cameras = self.config.cameras.len(),
+            gso = self.udp.has_gso(),
+            "pinhole serves"
+        );
+        if self.config.access.anonymous && !address.ip().is_loopback() {
+            warn!("access.anonymous: everybody who reaches this address can watch");
+        }
+    }
+
+    /// Serves until it is told to end, then ends every session and lets go of every camera.
+    async fn serve(self, listener: TcpListener, mut signals: Signals) {
+        let (stop_http, stopped) = oneshot::channel::<()>();
+        let http = tokio::spawn(http::serve(listener, Arc::clone(&self.server), async {
+            let _ = stopped.await;
+        }));
+        let mut turn = Turn::new(self);
+        turn.run_until(signals.next()).await;
+        info!("pinhole ends: sessions are closed, cameras let go");
+        turn.drain();
+        let _ = stop_http.send(());
+        let drained = tokio::time::timeout(DRAIN_LIMIT, turn.run_until_drained());
+        tokio::select! {
+            outcome = drained => {
+                if outcome.is_err() {
+                    warn!("not everything ended in time");
+                }
+            }
+            () = signals.next() => warn!("told to end at once"),
+        }
+        http.abort();
+    }
+}
+
+/// The machine's name, for the Host check.
+fn own_names() -> Vec<String> {
+    let name = nix::unistd::gethostname().ok();
+    name.and_then(|name| name.into_string().ok())
+        .into_iter()
+        .collect()
+}

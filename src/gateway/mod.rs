@@ -129,7 +129,7 @@ impl Gateway {
             return;
         };
         self.with_viewer(id, |viewer, _| {
-            let to = viewer.to_candidate(to);
+            let to = viewer.candidate_for(to);
             viewer.session.handle_datagram(now, from, to, bytes);
         });
     }

@@ -110,7 +110,7 @@ impl Viewer {
     }
 
     /// The candidate that a datagram to this local address belongs to.
-    pub(super) fn to_candidate(&mut self, to: SocketAddr) -> SocketAddr {
+    pub(super) fn candidate_for(&mut self, to: SocketAddr) -> SocketAddr {
         match &mut self.advertised {
             Some(alias) => {
                 alias.local = Some(to);
@@ -120,7 +120,7 @@ impl Viewer {
         }
     }
 
-    /// The reverse of [`Self::to_candidate`].
+    /// The reverse of [`Self::candidate_for`].
     pub(super) fn readdress(&self, outbox: &mut [Datagram]) {
         if let Some(local) = self.advertised.and_then(|alias| alias.local) {
             outbox.iter_mut().for_each(|datagram| datagram.from = local);

@@ -355,8 +355,11 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[ice]\nmtu = 1200\nmtu = 1300",
-        &["3:1: not TOML: duplicate key"],
+        "[ice]\nmtu = 1200\nmtu = 1300\ndscp = 99",
+        &[
+            "3:1: not TOML: duplicate key",
+            "4:8: ice.dscp: found 99; expected a whole number, 0 to 63",
+        ],
     ),
     (
         "[ice\nmtu = 9",

@@ -37,11 +37,14 @@ const SVG: &str = "image/svg+xml";
 
 static FILES: &[File] = files! {
     "/" "index.html" HTML;
+    "/api.js" "api.js" JS;
     "/app.js" "app.js" JS;
     "/favicon.svg" "favicon.svg" SVG;
     "/player.js" "player.js" JS;
     "/style.css" "style.css" CSS;
+    "/tile.js" "tile.js" JS;
     "/whep.js" "whep.js" JS;
+    "/words.js" "words.js" JS;
 };
 
 /// Strong tags, in the order of [`FILES`]: a new release changes those of changed files only.

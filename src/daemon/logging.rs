@@ -1,0 +1,58 @@
+//! The log: lines for an operator on standard error, written by a thread of their own through a
+//! bounded channel, so that a blocked terminal or journal never stops the loop. What does not fit
+//! is lost and counted.
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+/// Lines that may wait to be written; further ones are dropped and counted.
+const MAX_WAITING_LINES: usize = 1024;
+
+/// Keeps the log alive; flushes it (for a bounded time) when dropped.
+pub struct Log {
+    dropped: ErrorCounter,
+    _worker: WorkerGuard,
+}
+
+impl Log {
+    /// Lines dropped so far because writing them would have blocked.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+    }
+}
+
+/// Starts the log. `filter` is `error`, `warn`, `info`, `debug`, `trace`, or per room
+/// (`info,pinhole::gateway=debug`).
+///
+/// # Errors
+///
+/// A filter that cannot be read, in words.
+pub fn start(filter: &str) -> Result<Log, String> {
+    // str0m and retina say much at info that only their authors need.
+    let filter = format!("warn,pinhole={filter}");
+    let filter = EnvFilter::try_new(&filter).map_err(|e| e.to_string())?;
+    let (writer, worker) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_WAITING_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    // journald stamps each line itself and shows no colours.
+    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(is_terminal && !is_journal)
+        .with_target(false);
+    if is_journal {
+        lines.without_time().init();
+    } else {
+        lines.init();
+    }
+    Ok(Log {
+        dropped,
+        _worker: worker,
+    })
+}

@@ -1,0 +1,456 @@
+//! Keeps one RTSP camera running: opens, watches, tells why it is down, tries again, for ever.
+//!
+//! In: demands. Out: [`SourceEvent`]s; each session is a task of its own, so that a panic in it
+//! costs one restart.
+//! Not here: RTSP (rtsp), on-demand decisions (gateway).
+//!
+//! # When the next attempt is made
+//! Every attempt begins with a TCP connection that only asks whether the port answers. Waits
+//! double, with jitter, without end ([`Backoff`]), and are counted from the *start* of the failed
+//! attempt: one that hung for ten seconds has waited already.
+//!
+//! | the camera | waits | and |
+//! |---|---|---|
+//! | takes no TCP connection | 0.5 to 10 s | its port is probed every [`PROBE_EVERY`]: an attempt follows at once when it answers, so a camera is back within about a second of its return, however long it was away |
+//! | answers, then fails, ends or stalls | 0.5 to 10 s | from 0.5 s again when it was not even answering before |
+//! | offers nothing that we can use | 10 s to 2 min | somebody must change a setting |
+//! | refuses the password | 30 s to 15 min | four attempts in the first five minutes: cameras lock accounts after five; closing and opening again does not shorten this wait |
+//!
+//! A run that played for [`PLAYED_WELL`] starts all waits afresh. `retry_at` of a Down event is
+//! the latest time of the next attempt; a probe may make it earlier.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use retina::client::{SessionGroup, TeardownPolicy};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::backoff::Backoff;
+use super::rtsp::connect::Connector;
+use super::rtsp::verdict::{End, Pace};
+use super::rtsp::{Finished, Run, TEARDOWN_LIMIT, Wire};
+use super::{Demands, EventSender, SourceHandle};
+use crate::config::{Camera, Rtsp, Source};
+use crate::media::{CameraId, Demand, DownReason, SourceEvent};
+
+/// How often the port of a camera that is away is tried.
+pub const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// One such try; a port on a LAN answers in milliseconds, and a slower one is still found by the
+/// attempts proper.
+pub const PROBE_LIMIT: Duration = Duration::from_millis(500);
+
+/// No attempt follows the end of another faster than this.
+pub const MIN_PAUSE: Duration = Duration::from_millis(250);
+
+/// A run that handed pictures on for so long starts all waits afresh.
+pub const PLAYED_WELL: Duration = Duration::from_secs(5);
+
+/// TEARDOWNs under way for one camera (retina repeats those of UDP sessions until the session
+/// would have timed out anyway). Past it, sessions are dropped without one.
+pub const MAX_TEARDOWNS: usize = 4;
+
+/// Starts the source of an RTSP camera as a task of its own. `camera.source` is RTSP: any other
+/// gets a source that never opens.
+pub(super) fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle {
+    let (handle, demands) = SourceHandle::new();
+    if let Source::Rtsp(rtsp) = &camera.source {
+        let supervisor = Supervisor {
+            id,
+            camera: camera.clone(),
+            rtsp: rtsp.clone(),
+            events,
+            demands,
+            connector: Connector::new(&rtsp.url),
+            pacing: Pacing::new(),
+            known: None,
+            penalty: None,
+            groups: Vec::new(),
+        };
+        tokio::spawn(supervisor.run());
+    }
+    handle
+}
+
+/// When to try again: pure.
+#[derive(Debug)]
+pub struct Pacing {
+    soon: Backoff,
+    slow: Backoff,
+    costly: Backoff,
+    last: Option<Pace>,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pacing {
+    /// No failure yet.
+    pub fn new() -> Self {
+        const SOON: Backoff = backoff(Duration::from_millis(500), Duration::from_secs(10));
+        const SLOW: Backoff = backoff(Duration::from_secs(10), Duration::from_secs(120));
+        const COSTLY: Backoff = backoff(Duration::from_secs(30), Duration::from_secs(900));
+        Self {
+            soon: SOON,
+            slow: SLOW,
+            costly: COSTLY,
+            last: None,
+        }
+    }
+
+    /// An attempt that began at `started` failed at `now` after having played for `played`: when
+    /// the next is due. `jitter` is any number, evenly spread.
+    pub fn on_end(
+        &mut self,
+        pace: Pace,
+        played: Duration,
+        started: Instant,
+        now: Instant,
+        jitter: u32,
+    ) -> Instant {
+        if played >= PLAYED_WELL {
+            *self = Self::new();
+        }
+        let wait = match pace {
+            Pace::Probe => self.soon.next_wait(jitter),
+            Pace::Soon => {
+                if self.last == Some(Pace::Probe) {
+                    self.soon.reset();
+                }
+                self.soon.next_wait(jitter)
+            }
+            Pace::Slow => self.slow.next_wait(jitter),
+            Pace::Costly => self.costly.next_wait(jitter),
+        };
+        self.last = Some(pace);
+        (started + wait).max(now + MIN_PAUSE)
+    }
+}
+
+const fn backoff(first: Duration, max: Duration) -> Backoff {
+    match Backoff::new(first, max) {
+        Ok(backoff) => backoff,
+        Err(_) => panic!("the waits above make sense"),
+    }
+}
+
+struct Supervisor {
+    id: CameraId,
+    camera: Camera,
+    rtsp: Rtsp,
+    events: EventSender,
+    demands: Demands,
+    connector: Connector,
+    pacing: Pacing,
+    known: Option<Wire>,
+    /// The password was refused: not before then, whoever asks.
+    penalty: Option<(Instant, End)>,
+    /// Sessions whose TEARDOWN is under way: retina's task holds the group until it is done.
+    groups: Vec<Weak<SessionGroup>>,
+}
+
+/// Why an opened camera is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// By a demand: it may be opened again.
+    Close,
+    /// The handle is gone: the source ends.
+    Stop,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        loop {
+            match self.demands.receiver.recv().await {
+                Some(Demand::Open) => {}
+                // Said again where nothing was open: whoever asked waits for the answer.
+                Some(Demand::Close) => {
+                    self.say(SourceEvent::Closed).await;
+                    continue;
+                }
+                Some(Demand::KeyFrame | Demand::Bitrate(_)) => continue,
+                None => return,
+            }
+            self.demands.set_holding(true);
+            let asked = self.keep_open().await;
+            self.demands.set_holding(false);
+            self.say(SourceEvent::Closed).await;
+            if asked == Asked::Stop {
+                return;
+            }
+        }
+    }
+
+    /// Attempt after attempt, until asked to let go.
+    async fn keep_open(&mut self) -> Asked {
+        if let Some((until, end)) = self.penalty.take() {
+            if until > Instant::now() {
+                self.penalty = Some((until, end.clone()));
+                self.say_down(&end, until).await;
+                if let Some(asked) = self.pause(until, end.pace).await.err() {
+                    return asked;
+                }
+            }
+            self.penalty = None;
+        }
+        loop {
+            self.say(SourceEvent::Opening).await;
+            if self.events.is_closed() {
+                return Asked::Stop; // the loop is gone
+            }
+            let started = Instant::now();
+            let finished = match self.attempt().await {
+                Ok(finished) => finished,
+                Err(asked) => return asked,
+            };
+            self.known = finished.known;
+            let Finished { end, session, .. } = finished;
+            let until = self.pacing.on_end(
+                end.pace,
+                finished.played,
+                started,
+                Instant::now(),
+                getrandom::u32().unwrap_or(0),
+            );
+            self.penalty = (end.pace == Pace::Costly).then(|| (until, end.clone()));
+            // Told first, then let go.
+            self.say_down(&end, until).await;
+            drop(session);
+            if let Err(asked) = self.pause(until, end.pace).await {
+                return asked;
+            }
+            self.penalty = None;
+        }
+    }
+
+    /// One attempt, or that we were asked to stop it (then it is over and torn down).
+    async fn attempt(&mut self) -> Result<Finished, Asked> {
+        let connected = tokio::select! {
+            biased;
+            asked = asked(&mut self.demands) => return Err(asked),
+            connected = self.connector.connect() => connected,
+        };
+        if let Err(end) = connected {
+            return Ok(Finished::before_play(end, self.known));
+        }
+        let group = Arc::new(SessionGroup::default());
+        let run = Run {
+            id: self.id,
+            camera: self.camera.clone(),
+            rtsp: self.rtsp.clone(),
+            known: self.known,
+            group: group.clone(),
+            teardown: self.teardown_policy(),
+            events: self.events.clone(),
+        };
+        self.groups.push(Arc::downgrade(&group));
+        drop(group);
+        let mut task = Aborting(tokio::spawn(run.run()));
+        tokio::select! {
+            biased;
+            asked = asked(&mut self.demands) => {
+                task.0.abort();
+                let _ = (&mut task.0).await;
+                self.await_teardown().await;
+                Err(asked)
+            }
+            ended = &mut task.0 => Ok(ended.unwrap_or_else(|error| {
+                Finished::before_play(of_panic(error), self.known)
+            })),
+        }
+    }
+
+    /// Waits until `until`, or until the port of a camera that is away answers.
+    async fn pause(&mut self, until: Instant, pace: Pace) -> Result<(), Asked> {
+        tokio::select! {
+            biased;
+            asked = asked(&mut self.demands) => {
+                self.await_teardown().await;
+                Err(asked)
+            }
+            () = async {
+                teardown_of(&self.groups).await;
+                match pace {
+                    Pace::Probe => probe_until(&self.connector, until).await,
+                    Pace::Soon | Pace::Slow | Pace::Costly => sleep_until(until.into()).await,
+                }
+            } => Ok(()),
+        }
+    }
+
+    async fn await_teardown(&mut self) {
+        teardown_of(&self.groups).await;
+    }
+
+    fn teardown_policy(&mut self) -> TeardownPolicy {
+        self.groups.retain(|group| group.strong_count() > 0);
+        if self.groups.len() < MAX_TEARDOWNS {
+            TeardownPolicy::Auto
+        } else {
+            TeardownPolicy::Never
+        }
+    }
+
+    async fn say_down(&self, end: &End, until: Instant) {
+        self.say(SourceEvent::Down {
+            reason: end.reason,
+            detail: end.detail.clone(),
+            retry_at: Some(until),
+        })
+        .await;
+    }
+
+    /// States wait for room in the channel; they are never lost.
+    async fn say(&self, event: SourceEvent) {
+        let _ = self.events.send((self.id, event)).await;
+    }
+}
+
+/// Resolves when the camera is to be let go. Demands that a passthrough source cannot follow are
+/// ignored.
+async fn asked(demands: &mut Demands) -> Asked {
+    loop {
+        match demands.receiver.recv().await {
+            Some(Demand::Close) => return Asked::Close,
+            Some(Demand::Open | Demand::KeyFrame | Demand::Bitrate(_)) => {}
+            None => return Asked::Stop,
+        }
+    }
+}
+
+async fn probe_until(connector: &Connector, until: Instant) {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        sleep(left.min(PROBE_EVERY)).await;
+        if left <= PROBE_EVERY || connector.probe(PROBE_LIMIT).await {
+            return;
+        }
+    }
+}
+
+/// Gives the last session's TEARDOWN its time: cameras with room for one session refuse the next.
+async fn teardown_of(groups: &[Weak<SessionGroup>]) {
+    if let Some(group) = groups.last().and_then(Weak::upgrade) {
+        let _ = timeout(TEARDOWN_LIMIT, group.await_teardown()).await;
+    }
+}
+
+/// A session task that does not outlive its supervisor.
+struct Aborting(JoinHandle<Finished>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn of_panic(error: JoinError) -> End {
+    let what = match error.try_into_panic() {
+        Ok(payload) => payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .and_then(|text| text.split(':').next())
+            .unwrap_or("no message")
+            .chars()
+            .take(MAX_PANIC)
+            .collect(),
+        Err(_) => "cancelled".to_owned(),
+    };
+    End::internal(format!("the session's task panicked: {what}"))
+}
+
+/// Characters of a panic's message that are shown: its head, before any data.
+const MAX_PANIC: usize = 80;
+
+impl End {
+    fn internal(detail: String) -> Self {
+        Self {
+            reason: DownReason::Internal,
+            detail,
+            pace: Pace::Soon,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Duration = Duration::ZERO;
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    /// Failures at once, one after the other: how long after each the next attempt comes.
+    fn waits(pace: Pace, n: usize) -> Vec<Duration> {
+        let mut pacing = Pacing::new();
+        let now = Instant::now();
+        (0..n)
+            .map(|_| pacing.on_end(pace, NONE, now, now, 0) - now)
+            .collect()
+    }
+
+    #[test]
+    fn a_camera_that_is_away_is_tried_for_ever_at_least_every_ten_seconds() {
+        let waits = waits(Pace::Probe, 20);
+        assert_eq!(waits[0], Duration::from_millis(500));
+        assert_eq!(waits[19], secs(10));
+    }
+
+    #[test]
+    fn no_more_than_four_wrong_passwords_in_five_minutes() {
+        let mut at = Duration::ZERO;
+        let mut attempts = 1;
+        for wait in waits(Pace::Costly, 10) {
+            at += wait * 3 / 4; // the worst jitter
+            attempts += u32::from(at < secs(300));
+        }
+        assert!(attempts <= 4, "{attempts}");
+        assert_eq!(waits(Pace::Costly, 10)[9], secs(900));
+    }
+
+    #[test]
+    fn an_attempt_that_hung_has_waited_already() {
+        let mut pacing = Pacing::new();
+        let started = Instant::now();
+        let now = started + secs(10);
+        for _ in 0..10 {
+            assert_eq!(
+                pacing.on_end(Pace::Soon, NONE, started, now, 0),
+                now + MIN_PAUSE
+            );
+        }
+    }
+
+    #[test]
+    fn a_camera_that_answers_again_is_tried_quickly_again() {
+        let mut pacing = Pacing::new();
+        let now = Instant::now();
+        for _ in 0..10 {
+            pacing.on_end(Pace::Probe, NONE, now, now, 0);
+        }
+        let next = pacing.on_end(Pace::Soon, NONE, now, now, 0);
+        assert_eq!(next - now, Duration::from_millis(500));
+        let next = pacing.on_end(Pace::Soon, NONE, now, now, 0);
+        assert_eq!(next - now, secs(1));
+    }
+
+    #[test]
+    fn a_run_that_played_starts_all_waits_afresh_and_one_that_hardly_did_does_not() {
+        let mut pacing = Pacing::new();
+        let now = Instant::now();
+        for _ in 0..4 {
+            pacing.on_end(Pace::Soon, NONE, now, now, 0);
+        }
+        let flapping = pacing.on_end(Pace::Soon, secs(1), now, now, 0);
+        assert_eq!(flapping - now, secs(8));
+        let played = pacing.on_end(Pace::Soon, PLAYED_WELL, now, now, 0);
+        assert_eq!(played - now, Duration::from_millis(500));
+    }
+}

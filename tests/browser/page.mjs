@@ -1,0 +1,242 @@
+// Cases against the stand-in: every state of the page, and faults that a healthy Pinhole does not
+// show.
+
+import assert from 'node:assert/strict';
+import { openBrowser, openPage, pictureHash, player, players, until, untilPlaying, untilVeil, veil } from './browser.mjs';
+import { Mock, camera } from './mock.mjs';
+import { openSender } from './sender.mjs';
+
+// The stand-in's media comes from another tab: with .local names they would find each other late.
+const FLAGS = ['--disable-features=WebRtcHideLocalIpsWithMdns'];
+const SIZES = { tablet: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
+
+/** Runs `body` with a browser, a sender and a stand-in of its own. */
+async function staged(body) {
+  const browser = await openBrowser(FLAGS);
+  const sender = await openSender(await browser.newContext());
+  const mock = new Mock(sender);
+  await mock.start();
+  try {
+    return await body({ browser, sender, mock });
+  } finally {
+    await mock.stop();
+    await browser.close();
+  }
+}
+
+const DOWN = { state: 'down', reason: 'unreachable', detail: 'connect to 192.168.1.21:554: timed out', retry_in_ms: 3400, since_ms: 4000, last_picture_ms: 12_300 };
+
+async function everyStateIsShown({ shoot }) {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [
+      camera('front-door'), camera('driveway', DOWN), camera('garden'),
+      camera('workshop', { state: 'idle', last_picture_ms: undefined, viewers: 0 }), camera('printer'),
+      camera('nest-box', { ...DOWN, reason: 'unauthorized', retry_in_ms: undefined, since_ms: 7_500_000, last_picture_ms: undefined }),
+    ];
+    const page = await openPage(browser, `${mock.url}?live=3`, { colorScheme: 'dark' });
+    await untilPlaying(page, 'front-door');
+    await untilPlaying(page, 'garden');
+    await untilVeil(page, 'driveway', /^Offline for 1\d s unreachable: the camera does not answer next try in [23] s$/);
+    await untilVeil(page, 'nest-box', /^Offline for 2 h 5 min unauthorized: .* no further try$/);
+    await untilVeil(page, 'workshop', /^asleep until someone watches select to watch$/);
+    assert.equal(await veil(page, 'front-door'), '', 'a live picture speaks for itself');
+    assert.match(await page.textContent('#summary'), /6 cameras, 2 offline/);
+    await shootAll(page, 'grid', shoot);
+    await page.goto(`${mock.url}?live=3#driveway`);
+    await untilVeil(page, 'driveway', /Offline/);
+    await page.waitForTimeout(500);
+    await shootAll(page, 'offline', shoot);
+    assert.deepEqual(page.errors, []);
+    return 'texts of playing, offline (2), asleep';
+  });
+}
+
+async function shootAll(page, name, shoot) {
+  for (const colorScheme of ['dark', 'light']) {
+    await page.emulateMedia({ colorScheme });
+    for (const [size, viewport] of Object.entries(SIZES)) {
+      await page.setViewportSize(viewport);
+      await page.waitForTimeout(400);
+      await shoot(page, `${name}-${size}-${colorScheme}`);
+    }
+  }
+  await page.setViewportSize(SIZES.tablet);
+}
+
+async function clickKeysAndLinksLeadAbout({ shoot }) {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('a'), camera('b'), camera('c')];
+    const page = await openPage(browser, `${mock.url}?live=1`, { colorScheme: 'light' });
+    await untilPlaying(page, 'a');
+    const { session } = await player(page, 'a');
+    await page.click('[data-camera=a] .open');
+    await page.waitForSelector('body[data-view=one]');
+    assert.equal((await player(page, 'a')).session, session, 'a playing tile becomes large without a new session');
+    await until('figures', () => page.innerText('#facts'), (t) => /960×540/.test(t) && /kbit\/s|Mbit\/s/.test(t));
+    await shoot(page, 'large-tablet-light');
+    await page.setViewportSize(SIZES.phone);
+    await page.waitForTimeout(300);
+    await shoot(page, 'large-phone-light');
+    await page.keyboard.press('ArrowRight');
+    await until('b is open', () => page.evaluate(() => location.hash), (hash) => hash === '#b');
+    await untilPlaying(page, 'b');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('body[data-view=grid]');
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('body[data-view=one]');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('body[data-view=grid]');
+    await until('b is let go', () => players(page), (all) => all.b.state === 'idle' || all.c.state === 'idle', 8000);
+    return 'click, arrows, Enter, Escape; session kept';
+  });
+}
+
+async function frozenSessionIsReplaced({ shoot }) {
+  return staged(async ({ browser, sender, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, `${mock.url}#door`);
+    await untilPlaying(page, 'door');
+    await page.waitForTimeout(1200);
+    await sender.freeze(true);
+    const { ms: told } = await untilVeil(page, 'door', /Picture is \d+ s old/, 5000);
+    await shoot(page, 'stale');
+    const { ms } = await until('a new session', () => player(page, 'door'), (p) => p.counts.freezes === 1, 8000);
+    await sender.freeze(false);
+    await untilPlaying(page, 'door');
+    await until('the veil lifts', () => veil(page, 'door'), (t) => t === '');
+    assert.equal(mock.seen.filter((r) => r.line.startsWith('DELETE')).length, 1, 'the old session was ended');
+    return `told after ${told} ms, replaced after ${told + ms} ms`;
+  });
+}
+
+async function silentCameraIsSaidNotReconnected() {
+  return staged(async ({ browser, sender, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, mock.url);
+    await untilPlaying(page, 'door');
+    await sender.freeze(true);
+    const stopped = performance.now();
+    const grow = setInterval(() => { mock.cameras = [camera('door', { last_picture_ms: Math.round(performance.now() - stopped) })]; }, 100);
+    const { ms } = await untilVeil(page, 'door', /No picture for \d+ s/, 6000);
+    await page.waitForTimeout(3000);
+    clearInterval(grow);
+    const { counts } = await player(page, 'door');
+    assert.equal(counts.sessions, 1, 'the fault is the camera\'s: the session stays');
+    return `told after ${ms} ms, session kept`;
+  });
+}
+
+async function refusalsAreSaidAndObeyed({ shoot }) {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('door')];
+    mock.faults.whep = { status: 503, headers: { 'retry-after': '2' }, body: { title: 'Service Unavailable', detail: 'limits.viewers is reached' } };
+    const page = await openPage(browser, mock.url);
+    await untilVeil(page, 'door', /Pinhole is full limits.viewers is reached/);
+    await until('a second POST', () => posts(mock).length, (n) => n >= 2);
+    const [first, second] = posts(mock);
+    assert.ok(second.at - first.at >= 1990, `Retry-After obeyed: ${second.at - first.at} ms`);
+    mock.faults.whep = { status: 422, body: { title: 'Unprocessable Content', detail: 'no common codec: the offer has VP8, the camera sends H.264' } };
+    await untilVeil(page, 'door', /This browser cannot play it no common codec: the offer has VP8/);
+    mock.faults.whep = null;
+    mock.faults.api = { status: 401, body: { title: 'Unauthorized' } };
+    await page.waitForSelector('#note form:not([hidden])');
+    assert.match(await page.innerText('#note'), /wants a token/);
+    await shoot(page, 'token');
+    mock.faults.api = null;
+    await untilPlaying(page, 'door');
+    return `503 asked again after ${Math.round(second.at - first.at)} ms; 422, 401 said`;
+  });
+}
+
+const posts = (mock) => mock.seen.filter((r) => r.line.startsWith('POST'));
+
+async function endedSessionIsReplacedAtOnce() {
+  return staged(async ({ browser, sender, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, mock.url);
+    await untilPlaying(page, 'door');
+    await sender.end();
+    const { ms } = await until('a second session plays', () => player(page, 'door'),
+      (p) => p.counts.sessions === 2 && p.state === 'playing', 5000);
+    return `playing again after ${ms} ms`;
+  });
+}
+
+async function offerIsPostedAtOnceAndCandidatesFollow() {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, mock.url);
+    await untilPlaying(page, 'door');
+    const { times } = await player(page, 'door');
+    const patch = mock.seen.find((r) => r.line.startsWith('PATCH'));
+    assert.ok(times.posted - times.open < 300, `posted after ${times.posted - times.open} ms`);
+    if (patch) assert.equal(patch.headers['if-match'], mock.etag);
+    await page.goto('about:blank');
+    await until('DELETE on leaving', () => mock.seen.filter((r) => r.line.startsWith('DELETE')).length, (n) => n === 1, 3000);
+    return `posted after ${Math.round(times.posted - times.open)} ms, ${patch ? 'trickled with If-Match' : 'connected before a trickle'}, DELETE on leaving`;
+  });
+}
+
+async function nothingToShowIsSaid({ shoot }) {
+  return staged(async ({ browser, mock }) => {
+    const page = await openPage(browser, mock.url, { colorScheme: 'light' });
+    await until('the hint', () => page.innerText('main'), (t) => /No cameras yet/.test(t) && /\[\[camera\]\]/.test(t));
+    await shoot(page, 'empty-light');
+    mock.cameras = [camera('door')];
+    await untilPlaying(page, 'door');
+    await page.goto(`${mock.url}#shed`);
+    await until('the name', () => page.innerText('main'), (t) => /No camera is named “shed”/.test(t) && /door/.test(t));
+    await page.click('#note a');
+    await page.waitForSelector('body[data-view=grid]');
+    return 'empty list, unknown camera';
+  });
+}
+
+async function kioskFillsTheWall({ shoot }) {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = ['a', 'b', 'c', 'd'].map((name) => camera(name));
+    const page = await openPage(browser, `${mock.url}?kiosk`);
+    for (const { name } of mock.cameras) await untilPlaying(page, name);
+    assert.equal(await page.isVisible('#bar'), false);
+    const overflow = await page.evaluate(() => document.querySelector('main').scrollHeight - innerHeight);
+    assert.ok(overflow <= 0, `all on one screen: ${overflow} px too many`);
+    await page.waitForTimeout(500);
+    await shoot(page, 'kiosk');
+    const before = await pictureHash(page, 'd');
+    await page.waitForTimeout(400);
+    assert.notEqual(await pictureHash(page, 'd'), before);
+    return '4 cameras on one screen, no bar';
+  });
+}
+
+async function unreachablePinholeIsSaid({ shoot }) {
+  return staged(async ({ browser, sender, mock }) => {
+    mock.cameras = [camera('door'), camera('yard')];
+    const page = await openPage(browser, mock.url, { colorScheme: 'dark' });
+    await untilPlaying(page, 'door');
+    await mock.stop();
+    await sender.freeze(true);
+    const { ms } = await until('the banner', () => page.innerText('#banner'), (t) => /not reachable since .*\(\d/.test(t), 6000);
+    await untilVeil(page, 'door', /No connection to Pinhole/);
+    await shoot(page, 'unreachable');
+    await mock.start();
+    await sender.freeze(false);
+    const { ms: back } = await until('the banner goes', () => page.isVisible('#banner'), (is) => !is, 5000);
+    await until('the veil lifts', () => veil(page, 'door'), (t) => t === '');
+    return `banner after ${ms} ms, gone ${back} ms after the return`;
+  });
+}
+
+export const cases = {
+  'page: every state is shown, light, dark, phone, tablet': everyStateIsShown,
+  'page: click, keys and links lead about': clickKeysAndLinksLeadAbout,
+  'page: a frozen session is told and replaced': frozenSessionIsReplaced,
+  'page: a silent camera is told, its session kept': silentCameraIsSaidNotReconnected,
+  'page: refusals are said and Retry-After is obeyed': refusalsAreSaidAndObeyed,
+  'page: an ended session is replaced at once': endedSessionIsReplacedAtOnce,
+  'page: the offer is posted at once': offerIsPostedAtOnceAndCandidatesFollow,
+  'page: nothing to show is said': nothingToShowIsSaid,
+  'page: a kiosk fills its wall': kioskFillsTheWall,
+  'page: an unreachable Pinhole is said': unreachablePinholeIsSaid,
+};
