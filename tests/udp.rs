@@ -156,26 +156,6 @@ async fn an_answer_leaves_from_the_address_that_was_asked() {
 }
 
 #[tokio::test]
-async fn behind_a_router_the_advertised_address_is_used_in_both_directions() {
-    let router: SocketAddr = "203.0.113.7:0".parse().unwrap();
-    let mut udp = open_with(Settings {
-        advertise: vec![router.ip()],
-        ..settings()
-    });
-    let viewer = viewer_of(&udp, "127.0.0.1");
-    viewer.send(b"ping").unwrap();
-    let (all, _) = received(&mut udp, 20).await;
-    assert_eq!(all[0].1, SocketAddr::new(router.ip(), udp.port()));
-    let answer = Outgoing {
-        from: all[0].1,
-        to: all[0].0,
-        bytes: b"pong",
-    };
-    assert_eq!(udp.send(&[answer]), []);
-    assert_eq!(next(&viewer), b"pong");
-}
-
-#[tokio::test]
 async fn both_families_share_a_port_that_nobody_else_gets() {
     let udp = open(true);
     for ip in LOCAL {

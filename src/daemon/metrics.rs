@@ -35,23 +35,13 @@ pub struct Snapshot {
     pub gateway: gateway::Counters,
     pub udp: udp::Counters,
     pub http: HttpCounters,
-    pub losses: Losses,
+    /// Log lines that found the log writer behind, and were dropped.
+    pub log_lines_lost: u64,
     /// From [`Timings::scrape`].
     pub timings: Timings,
     pub process: ProcessFacts,
     /// Since start, by the monotonic clock.
     pub uptime: Duration,
-}
-
-/// What was lost around the loop, since start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Events of sources that found their channel full.
-    pub source_events: u64,
-    /// Threads of sources that made no progress and were left behind.
-    pub source_threads: u64,
-    /// Log lines that found the log writer behind.
-    pub log_lines: u64,
 }
 
 /// The text of `/metrics`.
@@ -77,7 +67,11 @@ impl Collector for Snapshot {
         counted(&mut out, &self.gateway)?;
         media(&mut out, &self.udp)?;
         http(&mut out, &self.http)?;
-        losses(&mut out, self.losses)?;
+        out.each(&[(
+            "log_lines_lost",
+            "Log lines that found the log writer behind.",
+            self.log_lines_lost,
+        )])?;
         timings(&mut out, &self.timings)?;
         process(&mut out, &self.process)
     }
@@ -399,26 +393,6 @@ fn http(out: &mut Out<'_>, counters: &HttpCounters) -> fmt::Result {
             ("panic", panics),
         ],
     )
-}
-
-fn losses(out: &mut Out<'_>, losses: Losses) -> fmt::Result {
-    out.each(&[
-        (
-            "source_events_lost",
-            "Events of sources that found their channel full.",
-            losses.source_events,
-        ),
-        (
-            "source_threads_lost",
-            "Threads of sources left behind for want of progress.",
-            losses.source_threads,
-        ),
-        (
-            "log_lines_lost",
-            "Log lines that found the log writer behind.",
-            losses.log_lines,
-        ),
-    ])
 }
 
 fn timings(out: &mut Out<'_>, timings: &Timings) -> fmt::Result {

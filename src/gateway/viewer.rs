@@ -110,7 +110,7 @@ impl Viewer {
     }
 
     /// The candidate that a datagram to this local address belongs to.
-    pub(super) fn to_candidate(&mut self, to: SocketAddr) -> SocketAddr {
+    pub(super) fn candidate_for(&mut self, to: SocketAddr) -> SocketAddr {
         match &mut self.advertised {
             Some(alias) => {
                 alias.local = Some(to);
@@ -120,7 +120,7 @@ impl Viewer {
         }
     }
 
-    /// The reverse of [`Self::to_candidate`].
+    /// The reverse of [`Self::candidate_for`].
     pub(super) fn readdress(&self, outbox: &mut [Datagram]) {
         if let Some(local) = self.advertised.and_then(|alias| alias.local) {
             outbox.iter_mut().for_each(|datagram| datagram.from = local);
@@ -221,6 +221,7 @@ impl Gateway {
         if let Some(viewer) = self.viewers.get_mut(&id) {
             let took = now.saturating_duration_since(viewer.opened);
             viewer.first_picture = Some(took);
+            self.common.joins.record(took);
             let camera = &self.cameras[viewer.camera.0 as usize].config.name;
             let first_picture_ms = took.as_millis() as u64;
             info!(viewer = id.0, %camera, peer = %viewer.peer, first_picture_ms, "viewer watches");

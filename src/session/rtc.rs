@@ -237,6 +237,7 @@ fn note_sent(session: &mut Session, bytes: &[u8]) {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // str0m's enum, most of it about receiving media
 fn on_event(session: &mut Session, event: RtcEvent) {
     match event {
         RtcEvent::Connected => {

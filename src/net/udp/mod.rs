@@ -31,7 +31,6 @@ pub struct Udp {
     v6: Option<Family>,
     /// The family whose turn it is to be read first, so that a flood of one cannot starve the other.
     is_v6_first: bool,
-    advertised: Vec<Advertised>,
     gso: Gso,
     /// Cleared by each [`send`](Self::send); at most one entry per run of that batch.
     lost: Vec<Lost>,
@@ -45,8 +44,6 @@ pub struct Settings {
     pub port: u16,
     /// Differentiated services code point, 0 to 63, of all that is sent; 0 marks nothing.
     pub dscp: u8,
-    /// Addresses that stand for this machine elsewhere (`ice.advertise`).
-    pub advertise: Vec<IpAddr>,
     /// Whether several datagrams may leave in one system call.
     pub gso: bool,
 }
@@ -159,7 +156,6 @@ impl Settings {
         Self {
             port: ice.port,
             dscp: ice.dscp,
-            advertise: ice.advertise.clone(),
             gso: std::env::var("PINHOLE_UDP_GSO").map_or(true, |word| word != "off" && word != "0"),
         }
     }
@@ -191,16 +187,11 @@ impl Udp {
             receive_buffer,
             "media port open"
         );
-        let behind_nat = |&ip| Advertised {
-            ip,
-            is_local: false,
-        };
         Ok(Self {
             port,
             v4,
             v6,
             is_v6_first: false,
-            advertised: settings.advertise.iter().map(behind_nat).collect(),
             gso,
             lost: Vec::new(),
             counters: Counters::default(),
@@ -257,10 +248,9 @@ impl Udp {
             let is_v6 = is_dry[0] || (self.is_v6_first && !is_dry[1]);
             self.is_v6_first = !is_v6;
             let family = if is_v6 { &mut self.v6 } else { &mut self.v4 };
-            let advertised = &mut self.advertised;
             let batch = family.as_mut().map_or(Batch::Empty, |family| {
                 family.receive(&mut self.counters, |from, local, bytes| {
-                    let to = SocketAddr::new(told(advertised, local), port);
+                    let to = SocketAddr::new(local, port);
                     on(Datagram { from, to, bytes });
                     received.datagrams += 1;
                 })
@@ -297,7 +287,7 @@ impl Udp {
         let Some(family) = family else {
             return self.lose(first.to, run.len(), Refused::NoSocket);
         };
-        let source = source(&self.advertised, first.from.ip());
+        let source = Some(first.from.ip()).filter(|ip| !ip.is_unspecified());
         if run.len() > 1 {
             self.counters.calls_out += 1;
             match send::together(family.fd(), run, source) {
@@ -428,32 +418,6 @@ impl From<Errno> for Refused {
     }
 }
 
-/// An address of `ice.advertise`: usually a router's, which forwards our port to this machine.
-#[derive(Clone, Copy, Debug)]
-struct Advertised {
-    ip: IpAddr,
-    /// A datagram arrived at it, so it is on this machine after all and can be sent from.
-    is_local: bool,
-}
-
-/// The address that a datagram's sender knows us by, given the one it arrived at.
-fn told(advertised: &mut [Advertised], local: IpAddr) -> IpAddr {
-    if let Some(own) = advertised.iter_mut().find(|own| own.ip == local) {
-        own.is_local = true;
-        return local;
-    }
-    let mut known = advertised.iter().filter(|own| !own.is_local);
-    known
-        .find(|own| own.ip.is_ipv4() == local.is_ipv4())
-        .map_or(local, |own| own.ip)
-}
-
-/// The address to name to the kernel for datagrams from `from`; `None` where it has to choose.
-fn source(advertised: &[Advertised], from: IpAddr) -> Option<IpAddr> {
-    let is_elsewhere = advertised.iter().any(|own| own.ip == from && !own.is_local);
-    (!from.is_unspecified() && !is_elsewhere).then_some(from)
-}
-
 /// A port with its IPv4 and its IPv6 socket.
 type Pair = (u16, Option<Family>, Option<Family>);
 
@@ -484,10 +448,6 @@ fn warn_plain_sends(errno: Errno) {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
     #[test]
     fn every_refusal_counts_under_its_own_name() {
         let mut counters = Counters::default();
@@ -508,35 +468,5 @@ mod tests {
         assert_eq!(Refused::from(Errno::EPERM), Refused::Forbidden);
         assert_eq!(Refused::from(Errno::EINVAL), Refused::BadAddress);
         assert_eq!(Refused::from(Errno::EBADF), Refused::Other);
-    }
-
-    #[test]
-    fn behind_a_router_the_advertised_address_stands_for_the_local_one() {
-        let mut advertised = ["203.0.113.7", "2001:db8::7"].map(|text| Advertised {
-            ip: ip(text),
-            is_local: false,
-        });
-        assert_eq!(told(&mut advertised, ip("192.168.1.5")), ip("203.0.113.7"));
-        assert_eq!(told(&mut advertised, ip("fd00::5")), ip("2001:db8::7"));
-        assert_eq!(source(&advertised, ip("203.0.113.7")), None);
-        assert_eq!(
-            source(&advertised, ip("192.168.1.5")),
-            Some(ip("192.168.1.5"))
-        );
-        assert_eq!(source(&advertised, ip("0.0.0.0")), None);
-    }
-
-    #[test]
-    fn an_advertised_address_that_turns_out_to_be_local_is_answered_from() {
-        let mut advertised = [Advertised {
-            ip: ip("192.168.1.5"),
-            is_local: false,
-        }];
-        assert_eq!(told(&mut advertised, ip("192.168.1.5")), ip("192.168.1.5"));
-        assert_eq!(
-            source(&advertised, ip("192.168.1.5")),
-            Some(ip("192.168.1.5"))
-        );
-        assert_eq!(told(&mut advertised, ip("127.0.0.1")), ip("127.0.0.1"));
     }
 }
