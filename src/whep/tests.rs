@@ -4,6 +4,8 @@ mod access;
 
 use http::header::{ALLOW, HOST, LOCATION};
 use http::{HeaderName, HeaderValue};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use super::status::Health;
@@ -357,47 +359,6 @@ fn health_is_strict_only_when_asked() {
 
 #[test]
 fn no_request_makes_us_panic() {
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
-
-    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "BREW"];
-    const WORDS: [&str; 24] = [
-        "/",
-        "whep",
-        "session",
-        "api",
-        "cameras",
-        "healthz",
-        "?token=",
-        "&",
-        "%",
-        "%ff",
-        "=",
-        ":",
-        "[::1]",
-        "localhost",
-        "*",
-        "\"",
-        "W/\"a\"",
-        ",",
-        KEY,
-        TOKEN,
-        "application/sdp",
-        "Bearer ",
-        "//",
-        "@",
-    ];
-    const HEADERS: [&str; 9] = [
-        "host",
-        "origin",
-        "authorization",
-        "cookie",
-        "if-match",
-        "content-type",
-        "accept",
-        "sec-fetch-site",
-        "content-encoding",
-    ];
     let seed = 0x0050_1e57;
     let mut rng = StdRng::seed_from_u64(seed);
     let policies = [open_policy(), token_policy()];
@@ -429,3 +390,42 @@ fn no_request_makes_us_panic() {
         let _ = Fragment::parse(body.as_bytes());
     }
 }
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "BREW"];
+const WORDS: [&str; 24] = [
+    "/",
+    "whep",
+    "session",
+    "api",
+    "cameras",
+    "healthz",
+    "?token=",
+    "&",
+    "%",
+    "%ff",
+    "=",
+    ":",
+    "[::1]",
+    "localhost",
+    "*",
+    "\"",
+    "W/\"a\"",
+    ",",
+    KEY,
+    TOKEN,
+    "application/sdp",
+    "Bearer ",
+    "//",
+    "@",
+];
+const HEADERS: [&str; 9] = [
+    "host",
+    "origin",
+    "authorization",
+    "cookie",
+    "if-match",
+    "content-type",
+    "accept",
+    "sec-fetch-site",
+    "content-encoding",
+];
