@@ -2,6 +2,7 @@
 //!
 //! openh264-sys2 assembles its x86 routines with nasm; where nasm is missing or fails it builds
 //! plain C++ without a word. ARM needs nothing: gcc assembles the NEON routines.
+#![allow(clippy::print_stderr)] // how a build script speaks
 
 use std::env;
 use std::fs;
@@ -19,9 +20,11 @@ fn main() {
         if env::var_os(OPT_OUT).is_some_and(|v| v == "1") {
             println!("cargo:warning=openh264 is built without its x86 assembly: about 3x slower");
         } else {
+            let release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+            let profile = if release { "--release " } else { "" };
             eprintln!(
                 "\n{reason}\nThe software encoder (openh264) would be about three times slower.\n\
-                 Do this:   apt-get install nasm && cargo clean --release -p openh264-sys2\n\
+                 Do this:   apt-get install nasm && cargo clean {profile}-p openh264-sys2\n\
                  or accept it by setting {OPT_OUT}=1 and building again.\n"
             );
             std::process::exit(1);

@@ -199,6 +199,15 @@ fn a_forced_key_frame_is_the_very_next_picture_and_asking_twice_costs_one() {
 }
 
 #[test]
+fn a_stream_that_nobody_asks_has_a_key_frame_every_ten_seconds() {
+    let mut studio = Studio::new(320, 180, 500_000);
+    let keys: Vec<u64> = (0..21 * FPS)
+        .filter(|_| matches!(studio.next(), Coded::Unit(unit) if unit.is_key_frame))
+        .collect();
+    assert_eq!(keys, [0, 10 * FPS, 20 * FPS]);
+}
+
+#[test]
 fn key_frames_carry_their_parameters_and_nothing_is_reordered() {
     let mut studio = Studio::new(1280, 720, 2_000_000);
     for n in 0..60 {
@@ -260,12 +269,11 @@ impl Noise {
             self.seed ^= self.seed << 13;
             self.seed ^= self.seed >> 17;
             self.seed ^= self.seed << 5;
-            let texture = ((n as u64 + number) * 2_654_435_761 >> 13) % 90;
+            let texture = (((n as u64 + number) * 2_654_435_761) >> 13) % 90;
             *luma = (70 + texture + u64::from(self.seed % 8)) as u8;
         }
-        let plane = |data, stride| Plane { data, stride };
-        let chroma = plane(&self.chroma[..], NOISE.0 / 2);
-        let planes = [plane(&self.luma[..], NOISE.0), chroma, chroma];
+        let chroma = Plane::new(&self.chroma, NOISE.0 / 2);
+        let planes = [Plane::new(&self.luma, NOISE.0), chroma, chroma];
         let ticks = (number * 90_000 / FPS) as i64;
         Picture::new(NOISE, planes, ticks, Instant::now()).expect("even")
     }
@@ -327,6 +335,61 @@ fn orders_before_the_first_picture_are_followed_after_it() {
     );
 }
 
+/// A view with large, middle and small structure: `base` is its brightness.
+fn view(base: f32, contrast: f32, (a, b): (f32, f32)) -> Vec<u8> {
+    let pixels = (0..NOISE.1).flat_map(|y| (0..NOISE.0).map(move |x| (x, y)));
+    pixels
+        .map(|(x, y)| {
+            let (x, y) = (x as f32 / NOISE.0 as f32, y as f32 / NOISE.1 as f32);
+            let waves = (a * x).sin() * (b * y).cos()
+                + (7.3 * a * x + 5.1 * b * y).sin() / 2.0
+                + (31.0 * a * x - 27.0 * b * y).sin() / 4.0;
+            (base + contrast * waves).clamp(16.0, 230.0) as u8
+        })
+        .collect()
+}
+
+#[test]
+fn a_cut_costs_one_key_frame_of_bounded_size_and_no_gap() {
+    let (dim, lit) = (view(30.0, 8.0, (9.0, 7.0)), view(115.0, 40.0, (9.0, 7.0)));
+    let elsewhere = view(120.0, 40.0, (13.0, 17.0));
+    let ceiling = 200_000;
+    for (what, before, after) in [
+        ("light on", &dim, &lit),
+        ("light off", &lit, &dim),
+        ("camera turned", &lit, &elsewhere),
+    ] {
+        let mut encoder = encode::open(&settings(320, 240, ceiling)).expect("openh264");
+        let chroma = vec![128; NOISE.0 * NOISE.1 / 4];
+        let grey = Plane::new(&chroma, NOISE.0 / 2);
+        let (mut keys, mut gap, mut longest) = (Vec::new(), 0, 0);
+        for number in 0..4 * FPS {
+            let luma = if number < 2 * FPS { before } else { after };
+            let planes = [Plane::new(luma, NOISE.0), grey, grey];
+            let ticks = (number * 90_000 / FPS) as i64;
+            let picture = Picture::new(NOISE, planes, ticks, Instant::now()).expect("holds");
+            gap += 1;
+            if let Coded::Unit(unit) = encoder.encode(&picture).expect("encodes") {
+                gap = 0;
+                if unit.is_key_frame || number == 2 * FPS {
+                    keys.push((number, unit.is_key_frame, unit.data.len()));
+                }
+            }
+            longest = longest.max(gap);
+        }
+        println!("{what}: {keys:?}, {longest} pictures left out in a row at most");
+        let [(0, true, _), (at, true, size)] = keys[..] else {
+            panic!("{what}: {keys:?}")
+        };
+        assert_eq!(at, 2 * FPS, "{what}");
+        assert!(
+            size < ceiling as usize / 8 / 2,
+            "{what}: half a second of bits in {size} bytes"
+        );
+        assert!(longest <= 2, "{what}: {longest} pictures in a row left out");
+    }
+}
+
 #[test]
 fn half_the_frame_rate_gets_twice_the_bits_for_each_picture() {
     let mut encoder = encode::open(&settings(320, 240, 600_000)).expect("openh264");
@@ -367,17 +430,14 @@ fn planes_with_padding_are_coded_like_planes_without() {
             (data, plane.stride + 24)
         })
         .collect();
-    let planes = [0, 1, 2].map(|n| Plane {
-        data: &padded[n].0[..],
-        stride: padded[n].1,
-    });
+    let planes = [0, 1, 2].map(|n| Plane::new(&padded[n].0, padded[n].1));
     let loose = Picture::new((320, 180), planes, 0, Instant::now()).expect("holds");
     let code = |picture| {
         let mut encoder = encode::open(&settings(320, 180, 500_000)).expect("openh264");
-        match encoder.encode(picture).expect("encodes") {
-            Coded::Unit(unit) => unit.data,
-            other => panic!("{other:?}"),
-        }
+        let Coded::Unit(unit) = encoder.encode(picture).expect("encodes") else {
+            panic!("the first picture was left out")
+        };
+        unit.data
     };
     assert_eq!(code(&tight), code(&loose));
 }

@@ -11,14 +11,25 @@ const MAX_WAITING_LINES: usize = 1024;
 
 /// Keeps the log alive; flushes it (for a bounded time) when dropped.
 pub struct Log {
-    dropped: ErrorCounter,
+    lost: LostLines,
     _worker: WorkerGuard,
 }
 
+/// Counts the lines that were dropped because writing them would have blocked.
+#[derive(Clone, Debug)]
+pub struct LostLines(ErrorCounter);
+
+impl LostLines {
+    /// Lines lost so far.
+    pub fn count(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
+}
+
 impl Log {
-    /// Lines dropped so far because writing them would have blocked.
-    pub fn dropped_lines(&self) -> u64 {
-        self.dropped.dropped_lines() as u64
+    /// The counter of this log.
+    pub fn lost_lines(&self) -> LostLines {
+        self.lost.clone()
     }
 }
 
@@ -37,7 +48,7 @@ pub fn start(filter: &str) -> Result<Log, String> {
         .lossy(true)
         .thread_name("log")
         .finish(std::io::stderr());
-    let dropped = writer.error_counter();
+    let lost = LostLines(writer.error_counter());
     // journald stamps each line itself and shows no colours.
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -52,7 +63,7 @@ pub fn start(filter: &str) -> Result<Log, String> {
         lines.init();
     }
     Ok(Log {
-        dropped,
+        lost,
         _worker: worker,
     })
 }

@@ -24,6 +24,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::config::Config;
+use crate::media::histogram::Histogram;
 use crate::media::{CameraId, Demand, SourceEvent};
 use crate::session::queue::Pacer;
 use crate::session::{Certificate, Datagram};
@@ -82,6 +83,8 @@ struct Common {
     counters: Counters,
     /// `limits.egress`
     egress: Pacer,
+    /// POST to last packet of the first key frame, of each viewer.
+    joins: Histogram,
 }
 
 /// The common pace of all viewers lets this much of a second pass at once.
@@ -102,6 +105,7 @@ impl Gateway {
             common: Common {
                 counters: Counters::default(),
                 egress: Pacer::with_burst(config.limits.egress, burst, now),
+                joins: Histogram::default(),
             },
             config,
             certificate,
@@ -250,6 +254,11 @@ impl Gateway {
     /// Counters since start.
     pub fn counters(&self) -> &Counters {
         &self.common.counters
+    }
+
+    /// How long each viewer waited, from its POST to the last packet of its first key frame.
+    pub fn joins(&self) -> &Histogram {
+        &self.common.joins
     }
 
     fn for_viewers_of(&mut self, id: CameraId, mut act: impl FnMut(&mut Viewer)) {

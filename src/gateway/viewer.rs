@@ -221,6 +221,7 @@ impl Gateway {
         if let Some(viewer) = self.viewers.get_mut(&id) {
             let took = now.saturating_duration_since(viewer.opened);
             viewer.first_picture = Some(took);
+            self.common.joins.record(took);
             let camera = &self.cameras[viewer.camera.0 as usize].config.name;
             let first_picture_ms = took.as_millis() as u64;
             info!(viewer = id.0, %camera, peer = %viewer.peer, first_picture_ms, "viewer watches");

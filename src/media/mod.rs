@@ -6,6 +6,7 @@
 
 pub mod frame;
 pub mod h264;
+pub mod histogram;
 pub mod packetize;
 pub mod time;
 

@@ -282,7 +282,7 @@ impl Supervisor {
         }
     }
 
-    async fn await_teardown(&mut self) {
+    async fn await_teardown(&self) {
         teardown_of(&self.groups).await;
     }
 

@@ -1,7 +1,9 @@
-//! What the API says of cameras and sessions. Serialized as JSON as they stand: ages and spans
-//! are in milliseconds, rates in bits per second.
+//! What the API says of cameras and sessions, and what `/metrics` is made of. The former are
+//! serialized as JSON as they stand: ages and spans in milliseconds, rates in bits per second.
 
 use serde::Serialize;
+
+use crate::media::histogram::Histogram;
 
 /// One camera in `GET /api/cameras`.
 #[derive(Clone, Debug, Serialize)]
@@ -93,6 +95,51 @@ pub struct Health {
     /// Cameras that ought to play and do not.
     pub cameras_down: usize,
     pub viewers: usize,
+}
+
+/// How long things take, recorded by the loop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From the time that the loop meant to wake to the time that it did.
+    pub lag: Histogram,
+    /// One turn of the loop, from wake to wait.
+    pub turn: Histogram,
+    /// POST received to last packet of the first key frame sent.
+    pub join: Histogram,
+    pub stages: StageTimings,
+}
+
+/// How long one picture takes in each stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageTimings {
+    pub capture: Histogram,
+    pub decode: Histogram,
+    pub encode: Histogram,
+    /// In the loop, until it is cut into packets.
+    pub packetize: Histogram,
+    /// From its arrival to its last packet handed to the kernel, per viewer.
+    pub sent: Histogram,
+}
+
+impl Timings {
+    /// A copy for one scrape; the longest spans begin anew.
+    pub fn scrape(&mut self) -> Self {
+        let copy = self.clone();
+        let stages = &mut self.stages;
+        for histogram in [
+            &mut self.lag,
+            &mut self.turn,
+            &mut self.join,
+            &mut stages.capture,
+            &mut stages.decode,
+            &mut stages.encode,
+            &mut stages.packetize,
+            &mut stages.sent,
+        ] {
+            histogram.take_longest();
+        }
+        copy
+    }
 }
 
 /// What the HTTP server has counted since start.

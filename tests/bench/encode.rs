@@ -1,5 +1,6 @@
 //! What one picture of the test pattern costs: drawing and coding, median of many, and the
 //! dearest key frame. `cargo bench --bench encode`; figures are of this machine and this moment.
+#![allow(clippy::print_stdout)] // figures are what a benchmark is for
 
 use std::time::{Duration, Instant};
 
@@ -72,11 +73,10 @@ impl Run {
         let half = size.0 / 2;
         Self::measure(size, ceiling, |number, visit| {
             let left = number as usize % 256;
-            let plane = |data, stride| Plane { data, stride };
             let planes = [
-                plane(&texture[left..], stride),
-                plane(&chroma[..], half),
-                plane(&chroma[..], half),
+                Plane::new(&texture[left..], stride),
+                Plane::new(&chroma, half),
+                Plane::new(&chroma, half),
             ];
             visit(&Picture::new(size, planes, ticks(number), Instant::now()).expect("holds"));
         })

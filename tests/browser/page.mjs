@@ -210,6 +210,48 @@ async function kioskFillsTheWall({ shoot }) {
   });
 }
 
+async function hiddenPageLetsGo() {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('door')];
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.clock.install();
+    await page.goto(mock.url);
+    await untilPlaying(page, 'door');
+    await hide(page, true);
+    await page.clock.fastForward(15_000);
+    assert.equal((await player(page, 'door')).state, 'playing', 'a short look elsewhere costs nothing');
+    await page.clock.fastForward(10_000);
+    await until('the camera is let go', () => player(page, 'door'), (p) => p.state === 'idle', 3000);
+    assert.equal(mock.seen.filter((r) => r.line.startsWith('DELETE')).length, 1);
+    await hide(page, false);
+    const { ms } = await untilPlaying(page, 'door');
+    return `kept for 15 s, let go before 25 s, playing ${ms} ms after the return`;
+  });
+}
+
+function hide(page, isHidden) {
+  return page.evaluate((hidden) => {
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, isHidden);
+}
+
+async function fewTilesPlayAtOnce() {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = Array.from({ length: 12 }, (_, i) => camera(`cam-${i}`, { fps: 25 }));
+    const page = await openPage(browser, `${mock.url}?live=2`);
+    await untilPlaying(page, 'cam-1');
+    await page.waitForTimeout(1000);
+    assert.equal(posts(mock).length, 2, 'no more sessions than asked for');
+    await page.hover('[data-camera=cam-2] .open');
+    await untilPlaying(page, 'cam-2');
+    await page.mouse.move(1, 1);
+    await until('it is let go', () => player(page, 'cam-2'), (p) => p.state === 'idle', 8000);
+    return '12 cameras, 2 live, a third under the pointer';
+  });
+}
+
 async function unreachablePinholeIsSaid({ shoot }) {
   return staged(async ({ browser, sender, mock }) => {
     mock.cameras = [camera('door'), camera('yard')];
@@ -238,5 +280,7 @@ export const cases = {
   'page: the offer is posted at once': offerIsPostedAtOnceAndCandidatesFollow,
   'page: nothing to show is said': nothingToShowIsSaid,
   'page: a kiosk fills its wall': kioskFillsTheWall,
+  'page: few tiles play at once': fewTilesPlayAtOnce,
+  'page: a hidden page lets go of its cameras': hiddenPageLetsGo,
   'page: an unreachable Pinhole is said': unreachablePinholeIsSaid,
 };

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 export const BINARY = process.env.PINHOLE ?? join(ROOT, 'target/release/pinhole');
-const CAMERA = fileURLToPath(new URL('camera.py', import.meta.url));
+const CAMERA = process.env.GST_CAMERA ?? join(ROOT, 'tests/cameras/gst_camera.py');
 
 const running = new Set();
 
@@ -64,15 +64,9 @@ class Process {
 
 /** `pinhole demo`. */
 export async function startDemo() {
-  const http = await freeTcp();
-  const process_ = new Process(BINARY, ['demo', ...demoArguments(http)]);
-  const [url] = await process_.says(/http:\/\/\S+token=[^\s"']+/);
-  return { process: process_, url };
-}
-
-/** Extra arguments of `pinhole demo`, from the environment: `DEMO_ARGS="--listen 127.0.0.1:{port}"`. */
-function demoArguments(port) {
-  return (process.env.DEMO_ARGS ?? '').replaceAll('{port}', port).split(' ').filter(Boolean);
+  const demo = new Process(BINARY, ['demo', '--listen', `127.0.0.1:${await freeTcp()}`]);
+  const [url] = await demo.says(/http:\/\/\S+token=[^\s"']+/);
+  return { process: demo, url };
 }
 
 /** `pinhole run` with the given cameras: `[[camera]]` tables as TOML text. */
@@ -99,9 +93,10 @@ async function answers(url, pinhole) {
 
 /** An RTSP camera by GStreamer: its GOP is `gop` pictures at 25 fps. */
 export async function startCamera(port, gop = 100) {
-  const camera = new Process('/usr/bin/python3', [CAMERA, String(port)], { env: { ...process.env, GOP: String(gop) } });
-  const [url] = await camera.says(/rtsp:\/\/\S+/);
-  return { process: camera, url };
+  const args = ['--port', port, '--gop', gop, '--size', '1280x720', '--bitrate', 1500].map(String);
+  const camera = new Process('/usr/bin/python3', [CAMERA, ...args]);
+  const [base] = await camera.says(/rtsp:\/\/\S+/);
+  return { process: camera, url: `${base}/h264` };
 }
 
 export function freeTcp() {

@@ -118,6 +118,9 @@ async fn the_page_comes_with_its_files_and_is_not_sent_twice() {
         "/whep.js",
         "/player.js",
         "/favicon.svg",
+        "/api.js",
+        "/tile.js",
+        "/words.js",
     ] {
         let whole = client.get(file).await;
         let head = client.request("HEAD", file, &[], "").await;

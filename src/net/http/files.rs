@@ -90,6 +90,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_whole_page_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/page");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name();
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let is_served = FILES.iter().any(|file| file.bytes == bytes);
+            assert!(is_served, "{name:?} is missing in FILES");
+        }
+    }
+
+    #[test]
     fn files_have_different_paths_and_contents_different_tags() {
         for (index, file) in FILES.iter().enumerate() {
             assert!(file.path.starts_with('/'));

@@ -36,7 +36,7 @@ const sight = new IntersectionObserver(onSight, { threshold: 0.2 });
 let isAsleep = false;
 let sleepTimer = null;
 let openedHere = false; // the large view was opened from the grid: Back leads there
-let wakeLock = null;
+let wakeLock = null; // a promise of one
 
 start();
 
@@ -46,7 +46,7 @@ function start() {
   listen();
   api.start();
   setInterval(tick, 1000);
-  setInterval(() => tiles.forEach((tile) => tile.render()), 250);
+  setInterval(render, 250);
 }
 
 /** The token did its work when the page was served: it stays out of the history. */
@@ -82,7 +82,7 @@ function onAnswer(_, was) {
   // 404s and lost sessions are worth another try as soon as there is reason to think so.
   if (api.state === 'ok' && was !== 'ok') tiles.forEach((tile) => tile.player.hurry());
   show();
-  tick();
+  render();
 }
 
 /** Makes the tiles those of the list, in its order. */
@@ -129,6 +129,7 @@ function show() {
   const note = noteFor(name);
   const view = note ? 'note' : name ? 'one' : 'grid';
   document.body.dataset.view = view;
+  if (view === 'grid') openedHere = false;
   byId('note').hidden = !note;
   if (note) writeNote(note);
   for (const tile of tiles.values()) {
@@ -255,24 +256,31 @@ function onVisibility() {
 }
 
 /** A wall tablet, or someone watching one camera, wants the screen to stay on. */
-async function keepAwake() {
+function keepAwake() {
   const wish = !document.hidden && (isKiosk || document.body.dataset.view === 'one');
   if (!wish) {
-    wakeLock?.release();
+    wakeLock?.then((lock) => lock?.release());
     wakeLock = null;
-  } else if ((!wakeLock || wakeLock.released) && navigator.wakeLock) {
-    wakeLock = await navigator.wakeLock.request('screen').catch(() => null);
+    return;
   }
+  // The browser takes the lock back when the page is hidden, and may refuse it (battery).
+  wakeLock ??= navigator.wakeLock?.request('screen').then((lock) => {
+    lock.addEventListener('release', () => { wakeLock = null; });
+    return lock;
+  }, () => { wakeLock = null; });
 }
 
-// ---- once a second
+// ---- words and figures
 
+/** Once a second: the players read their figures and judge their sessions. */
 function tick() {
+  for (const tile of tiles.values()) tile.player.tick();
+}
+
+/** Often enough that ages count evenly. */
+function render() {
   banner();
-  for (const tile of tiles.values()) {
-    tile.render(api.state);
-    tile.player.tick();
-  }
+  for (const tile of tiles.values()) tile.render(api.state);
   const tile = tiles.get(named());
   if (tile && !byId('facts').hidden) writeFacts(tile);
 }
@@ -280,7 +288,7 @@ function tick() {
 function writeFacts(tile) {
   const panel = byId('facts');
   const rows = facts(tile.agedCamera, tile.player);
-  const hint = [advice(tile.camera), tile.camera.detail, ...(tile.camera.notes ?? [])].filter(Boolean).join(' · ');
+  const hint = [advice(tile.camera), ...(tile.camera.notes ?? [])].filter(Boolean).join(' · ');
   if (panel.querySelectorAll('dt').length !== rows.length) buildFacts(panel, rows);
   const values = panel.querySelectorAll('dd');
   rows.forEach(([, value], i) => write(values[i], value));
@@ -326,7 +334,7 @@ function step(by) {
   const name = names[(index + by + names.length) % names.length];
   history.replaceState(history.state, '', `#${encodeURIComponent(name)}`);
   show();
-  tick();
+  render();
 }
 
 function onKey(event) {

@@ -44,6 +44,8 @@ export class Player {
   retryAt = 0;
   /** Figures of the last second, or null. */
   figures = null;
+  /** The browser refuses to play before a tap (power saving, a strict autoplay rule). */
+  isBlocked = false;
   /** Counts since the page was loaded. */
   counts = { sessions: 0, freezes: 0, failures: 0 };
   /** From the wish to see to the first picture on the screen, ms, of the current session. */
@@ -161,11 +163,18 @@ export class Player {
     const video = this.#video;
     video.muted = true; // as a property too: only then is autoplay allowed everywhere
     video.srcObject = new MediaStream([track]);
-    video.play().catch(() => { /* tried again by every judge() */ });
+    this.#start();
     const client = this.#client;
     const seen = () => client === this.#client && this.#onFirstFrame();
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(seen);
     else video.addEventListener('loadeddata', seen, { once: true });
+  }
+
+  #start() {
+    this.#video.play().then(
+      () => { this.isBlocked = false; },
+      (error) => { this.isBlocked = error.name === 'NotAllowedError'; },
+    );
   }
 
   #onFirstFrame() {
@@ -213,7 +222,7 @@ export class Player {
   #judge(now) {
     const age = now - this.since;
     if (this.state === 'playing' && age > STEADY_MS && this.stale() < 1000) this.#failuresInARow = 0;
-    if (this.#video.srcObject && this.#video.paused) this.#video.play().catch(() => {});
+    if (this.#video.srcObject && this.#video.paused) this.#start();
 
     if (this.state === 'connecting' && age > CONNECT_MS) {
       this.#retry('no connection came about');
@@ -228,7 +237,7 @@ export class Player {
   /** Nothing is shown although Pinhole has fresh pictures: the fault is in this session. */
   #isFrozen(now) {
     const camera = this.#camera;
-    if (camera?.state !== 'playing' || (camera.last_picture_ms ?? 0) > FRESH_MS) return false;
+    if (this.isBlocked || camera?.state !== 'playing' || (camera.last_picture_ms ?? 0) > FRESH_MS) return false;
     // Slow cameras: four pictures late. A still-waiting viewer may have to wait for a key frame.
     const pictures = camera.fps > 0 ? 4000 / camera.fps : 0;
     const keyFrame = this.state === 'waiting' ? (camera.key_frame_interval_ms ?? 2000) + 1000 : 0;
@@ -259,6 +268,7 @@ export class Player {
     this.#client = null;
     this.#disconnectedAt = null;
     this.#sample = null;
+    this.isBlocked = false;
     this.figures = null;
     this.#video.srcObject = null;
   }

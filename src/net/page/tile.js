@@ -85,8 +85,8 @@ export class Tile {
       camera,
       away,
       api,
-      player: { state: player.state, stale: player.stale(), why: player.why, status: player.status,
-        retryInMs: player.retryAt - performance.now() },
+      player: { state: player.state, stale: player.stale(), isBlocked: player.isBlocked, why: player.why,
+        status: player.status, retryInMs: player.retryAt - performance.now() },
     });
     this.#veil(said);
     this.#badges(said ? [] : badges(player.figures));
@@ -131,7 +131,7 @@ export class Tile {
   }
 
   #veil(said) {
-    const { veil, icon, title, text, more } = this.#parts;
+    const { veil, icon, title, text, detail, more } = this.#parts;
     const tone = said?.tone ?? 'good';
     this.element.dataset.tone = tone;
     veil.hidden = !said;
@@ -139,7 +139,7 @@ export class Tile {
     write(title, said.title);
     write(text, said.text);
     write(more, said.more);
-    veil.title = said.detail ?? '';
+    write(detail, said.detail ?? '');
     if (icon.getAttribute('href') !== `#i-${said.icon}`) icon.setAttribute('href', `#i-${said.icon}`);
     veil.dataset.icon = said.icon;
   }
@@ -153,7 +153,7 @@ function parts(element) {
   const find = (selector) => element.querySelector(selector);
   return {
     video: find('video'), still: find('.still'), veil: find('.veil'), icon: find('.veil use'),
-    title: find('.veil-title'), text: find('.veil-text'), more: find('.veil-more'),
+    title: find('.veil-title'), text: find('.veil-text'), detail: find('.veil-detail'), more: find('.veil-more'),
     name: find('.name'), badges: find('.badges'), open: find('.open'),
   };
 }

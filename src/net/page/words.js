@@ -55,10 +55,11 @@ export function summary(cameras) {
  * @param {object} facts
  * @param {object} facts.camera the API's words, its ages already advanced to now
  * @param {object | null} facts.away since when it does not play: `{ms, reason, detail}`
- * @param {{state: string, stale: number, why: string, status: number, retryInMs: number}} facts.player
+ * @param {{state: string, stale: number, isBlocked: boolean, why: string, status: number,
+ *          retryInMs: number}} facts.player
  * @param {string} facts.api state of the API
  * @returns {{tone: 'good' | 'busy' | 'bad' | 'idle', icon: string, title: string, text: string,
- *            more: string} | null} null: the picture is live and speaks for itself
+ *            more: string, detail: string} | null} null: the picture is live and speaks for itself
  */
 export function describe({ camera, away, player, api }) {
   const slowly = camera.fps > 0 ? 3000 / camera.fps : 0;
@@ -72,16 +73,21 @@ export function describe({ camera, away, player, api }) {
   if (camera.state === 'playing' && lastPicture > Math.max(LATE_MS, slowly)) {
     return say('busy', 'busy', `No picture for ${span(lastPicture)}`, 'the camera is connected, but sends nothing');
   }
-  if (player.state === 'playing') return say('busy', 'busy', `Picture is ${span(player.stale)} old`);
-  return joining(camera, player);
+  if (player.isBlocked) return say('idle', 'play', 'Tap to play', 'the browser holds the picture back');
+  const why = camera.has_b_frames ? 'the camera sends B-frames, which browsers cannot play' : '';
+  if (player.state === 'playing') return say('busy', 'busy', `Picture is ${span(player.stale)} old`, why);
+  return say('busy', 'busy', joining(camera, player), why);
 }
 
 function offline(camera, { ms, reason, detail }) {
   const text = [reason, REASONS[reason]].filter(Boolean).join(': ') || 'the reason is not known';
-  let next = 'no further try';
-  if (camera.state !== 'down') next = 'trying now';
-  else if (camera.retry_in_ms !== undefined) next = camera.retry_in_ms < 500 ? 'trying now' : `next try in ${span(camera.retry_in_ms)}`;
-  return { ...say('bad', 'off', `Offline for ${span(ms)}`, text, next), detail };
+  return { ...say('bad', 'off', `Offline for ${span(ms)}`, text, outlook(camera)), detail };
+}
+
+function outlook({ state, retry_in_ms: retry }) {
+  if (state === 'waiting') return 'connected again, waiting for a picture';
+  if (state !== 'down' || retry < 500) return 'trying now';
+  return retry === undefined ? 'no further try' : `next try in ${span(retry)}`;
 }
 
 function refused({ why, status, retryInMs }) {
@@ -102,9 +108,9 @@ function resting(camera) {
 }
 
 function joining(camera, player) {
-  if (player.state === 'connecting') return say('busy', 'busy', 'Connecting');
-  if (camera.state === 'idle' || camera.state === 'opening') return say('busy', 'busy', 'Opening the camera');
-  return say('busy', 'busy', 'Waiting for the first picture');
+  if (player.state === 'connecting') return 'Connecting';
+  if (camera.state === 'idle' || camera.state === 'opening') return 'Opening the camera';
+  return 'Waiting for the first picture';
 }
 
 function say(tone, icon, title, text = '', more = '') {

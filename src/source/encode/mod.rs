@@ -7,6 +7,7 @@
 //! An encoder belongs to the one thread of its camera and may take its time there. Hardware
 //! (V4L2 M2M) joins behind the same trait; today [`open`] gives openh264.
 
+mod cut;
 mod raw;
 mod software;
 
@@ -117,7 +118,12 @@ pub struct Plane<'a> {
     pub stride: usize,
 }
 
-impl Plane<'_> {
+impl<'a> Plane<'a> {
+    /// Rows of `data`, `stride` bytes apart.
+    pub fn new(data: &'a [u8], stride: usize) -> Self {
+        Self { data, stride }
+    }
+
     fn holds(&self, width: usize, height: usize) -> bool {
         let needed = (height - 1)
             .checked_mul(self.stride)
@@ -257,20 +263,8 @@ mod tests {
     fn a_plane_that_is_too_short_is_refused_before_the_encoder_reads_past_it() {
         let y = vec![0; 16 * 15 + 15];
         let c = vec![0; 8 * 8];
-        let (short, chroma) = (
-            Plane {
-                data: &y,
-                stride: 16,
-            },
-            Plane {
-                data: &c,
-                stride: 8,
-            },
-        );
-        let narrow = Plane {
-            data: &c,
-            stride: 7,
-        };
+        let (short, chroma) = (Plane::new(&y, 16), Plane::new(&c, 8));
+        let narrow = Plane::new(&c, 7);
         let now = Instant::now();
         assert!(Picture::new((16, 16), [short, chroma, chroma], 0, now).is_err());
         assert!(Picture::new((14, 16), [short, narrow, narrow], 0, now).is_ok());

@@ -11,6 +11,7 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSource;
 
+use super::cut::CutDetector;
 use super::{Coded, EncodeError, Encoder, MIN_BITRATE, Picture, Settings, Unit, raw};
 
 /// An encoder on the calling thread's own processor time.
@@ -20,6 +21,7 @@ pub struct Software {
     ceiling: u32,
     stage: Stage,
     wants_key_frame: bool,
+    cuts: CutDetector,
 }
 
 /// openh264 takes no option before its first picture.
@@ -54,6 +56,7 @@ impl Software {
                 fps: None,
             },
             wants_key_frame: false,
+            cuts: CutDetector::default(),
         })
     }
 
@@ -78,6 +81,7 @@ impl Encoder for Software {
                 expected: self.size,
             });
         }
+        self.wants_key_frame |= self.cuts.is_cut(picture);
         if self.wants_key_frame && matches!(self.stage, Stage::Running) {
             self.inner.force_intra_frame();
         }
@@ -157,8 +161,7 @@ fn config(settings: &Settings) -> EncoderConfig {
         ))
         // The wrapper codes one slice per picture, where further threads only cost.
         .num_threads(1)
-        // On, a noisy picture that pans is taken for a cut, and becomes an IDR again and again.
-        // Off, a real cut is one expensive P picture, which rate control pays back by skipping.
+        // Takes a noisy picture that pans for a cut again and again; we look ourselves (cut).
         .scene_change_detect(false)
         .adaptive_quantization(false)
         .background_detection(true)

@@ -16,7 +16,7 @@
 //!
 //! In a page: draw the video to a canvas, scale `b` by canvas width / video width, take the mean
 //! of the inner half of each block, call it white above the mean of blocks 0 and 1, and the age
-//! of the picture is `(Date.now() - time) mod 65536` milliseconds.
+//! of the picture is `(Date.now() - time) mod 65536` milliseconds (tests/browser/marks.mjs does it).
 
 /// What one picture says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 pub use picture::{Moment, Painter};
 
@@ -138,7 +138,10 @@ impl Worker {
                         delay = RETRY_MIN;
                     }
                     self.fail(reason, detail, delay)?;
-                    delay = (delay * 2).min(RETRY_MAX);
+                    delay = match self.orders.is_open {
+                        true => (delay * 2).min(RETRY_MAX),
+                        false => RETRY_MIN, // closed meanwhile: nobody was kept waiting
+                    };
                 }
             }
         }
@@ -193,7 +196,6 @@ impl Worker {
                 Err(TrySendError::Full(_)) if self.inbox.is_gone() => return Err(Gone),
                 Err(TrySendError::Full(back)) => waiting = back,
             }
-            debug!(camera = self.name, "the loop is behind");
             thread::sleep(FULL_WAIT);
         }
     }

@@ -88,9 +88,12 @@ impl Painter {
     pub fn picture(&self, ticks: i64, taken: Instant) -> Result<Picture<'_>, EncodeError> {
         let canvas = &self.canvas;
         let [luma, u, v] = &canvas.planes;
-        let plane = |data, stride| Plane { data, stride };
         let (width, height) = (canvas.width, canvas.height);
-        let planes = [plane(luma, width), plane(u, width / 2), plane(v, width / 2)];
+        let planes = [
+            Plane::new(luma, width),
+            Plane::new(u, width / 2),
+            Plane::new(v, width / 2),
+        ];
         Picture::new((width, height), planes, ticks, taken)
     }
 
@@ -212,7 +215,7 @@ impl Canvas {
         self.fill(track, from_rgb([70., 80., 100.], hd));
         let count = BARS.len();
         for (n, colour) in BARS.into_iter().enumerate() {
-            let (left, right) = (width * n / count & !1, width * (n + 1) / count & !1);
+            let (left, right) = ((width * n / count) & !1, (width * (n + 1) / count) & !1);
             let bar = Rect {
                 left,
                 width: right - left,

@@ -3,7 +3,6 @@
 //! In: what retina yields. Out: units, tolerated errors, and at last why it ended.
 //! Not here: requests (the parent), waiting and retrying (supervise).
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,10 +66,9 @@ impl Feed {
     /// Runs until the camera, an error or a limit ends it.
     pub(super) async fn run(&mut self, demuxed: &mut Demuxed) -> End {
         loop {
-            let (limit, late) = self.limit();
-            let item = match timeout_at(limit, Pin::new(&mut *demuxed).next()).await {
-                Err(_) => return End::new(DownReason::Stalled, late),
-                Ok(item) => item,
+            let limit = self.limit();
+            let Ok(item) = timeout_at(limit, demuxed.next()).await else {
+                return self.late();
             };
             let step = match item {
                 None if self.in_error => Err(End::new(
@@ -90,21 +88,28 @@ impl Feed {
         }
     }
 
-    /// Until when something must have happened, and what is said if not.
-    fn limit(&self) -> (Instant, String) {
+    /// Until when something must have happened.
+    fn limit(&self) -> Instant {
         let picture = self.last_picture + self.stall;
-        let key_frame = self.holding_since + KEY_FRAME_LIMIT;
-        if self.gate.is_holding() && key_frame < picture {
-            return (
-                key_frame,
-                format!("pictures came, but no key frame within {KEY_FRAME_LIMIT:?}"),
-            );
+        if self.gate.is_holding() {
+            picture.min(self.holding_since + KEY_FRAME_LIMIT)
+        } else {
+            picture
         }
-        let limit = match self.first_handed_on {
-            Some(_) => self.stall,
-            None => self.stall.max(FIRST_PICTURE_LIMIT),
+    }
+
+    /// Nothing happened by then.
+    fn late(&self) -> End {
+        let detail = if Instant::now() < self.last_picture + self.stall {
+            format!("pictures came, but no key frame within {KEY_FRAME_LIMIT:?}")
+        } else {
+            let limit = match self.first_handed_on {
+                Some(_) => self.stall,
+                None => self.stall.max(FIRST_PICTURE_LIMIT),
+            };
+            format!("no picture within {limit:?}")
         };
-        (picture, format!("no picture within {limit:?}"))
+        End::new(DownReason::Stalled, detail)
     }
 
     async fn on_frame(&mut self, frame: VideoFrame) -> Result<(), End> {

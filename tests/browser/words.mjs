@@ -1,0 +1,59 @@
+// Cases without a browser: the page's pure parts.
+
+import assert from 'node:assert/strict';
+import { fragment } from '../../src/net/page/whep.js';
+import { badges, describe, rate, size, span } from '../../src/net/page/words.js';
+import { camera } from './mock.mjs';
+
+const LIVE = { state: 'playing', stale: 40, isBlocked: false, why: '', status: 0, retryInMs: 0 };
+
+function spansAndRatesReadWell() {
+  const spans = [[-5, '0.0 s'], [420, '0.4 s'], [12_900, '12 s'], [60_000, '1 min'], [200_000, '3 min 20 s'],
+    [7_500_000, '2 h 5 min'], [3 * 86_400_000 + 4 * 3_600_000, '3 d 4 h']];
+  for (const [ms, text] of spans) assert.equal(span(ms), text);
+  assert.equal(rate(820_400), '820 kbit/s');
+  assert.equal(rate(4_140_000), '4.1 Mbit/s');
+  assert.equal(size(1920, 1080), '1080p');
+  assert.equal(size(1080, 1920), '1080×1920');
+  assert.deepEqual(badges({ width: 1280, height: 720, fps: 24.9 }), ['720p', '25 fps']);
+  assert.deepEqual(badges(null), []);
+  return `${spans.length} spans, rates, sizes`;
+}
+
+function everyStateHasItsWords() {
+  const said = (facts) => {
+    const d = describe({ camera: camera('door'), away: null, player: LIVE, api: 'ok', ...facts });
+    return d && [d.title, d.text, d.detail, d.more].filter(Boolean).join(' | ');
+  };
+  const down = (facts) => camera('door', { state: 'down', ...facts });
+  const away = { ms: 12_300, reason: 'unreachable', detail: '' };
+  assert.equal(said({}), null);
+  assert.equal(said({ camera: camera('door', { fps: 0.5 }), player: { ...LIVE, stale: 4000 } }), null, 'a slow camera is not late');
+  assert.equal(said({ player: { ...LIVE, stale: 3200 } }), 'Picture is 3 s old');
+  assert.equal(said({ camera: camera('door', { last_picture_ms: 4100 }), player: { ...LIVE, stale: 4000 } }),
+    'No picture for 4 s | the camera is connected, but sends nothing');
+  assert.equal(said({ away, camera: down({ retry_in_ms: 3200 }) }),
+    'Offline for 12 s | unreachable: the camera does not answer | next try in 3 s');
+  assert.equal(said({ away, camera: down({ retry_in_ms: 200 }) }), 'Offline for 12 s | unreachable: the camera does not answer | trying now');
+  assert.equal(said({ away, camera: down({}) }), 'Offline for 12 s | unreachable: the camera does not answer | no further try');
+  assert.equal(said({ away: { ...away, reason: 'new-word' }, camera: down({}) }), 'Offline for 12 s | new-word | no further try');
+  assert.equal(said({ api: 'unreachable' }), null, 'media that still flows is shown');
+  assert.equal(said({ api: 'unreachable', player: { ...LIVE, stale: 3000 } }), 'No connection to Pinhole | trying again');
+  assert.match(said({ player: { ...LIVE, state: 'retrying', status: 401, retryInMs: Infinity } }), /^Not allowed/);
+  assert.match(said({ player: { ...LIVE, isBlocked: true, state: 'waiting' } }), /^Tap to play/);
+  return 'playing, slow, late, offline, unreachable, refused, blocked';
+}
+
+function fragmentIsWellFormed() {
+  const offer = 'v=0\r\na=group:BUNDLE 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=mid:0\r\n';
+  assert.equal(fragment(offer, ['candidate:1 1 udp 1 x.local 5 typ host', 'end-of-candidates']),
+    'a=ice-ufrag:u\r\na=ice-pwd:p\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n'
+    + 'a=candidate:1 1 udp 1 x.local 5 typ host\r\na=end-of-candidates\r\n');
+  return 'RFC 8840 fragment';
+}
+
+export const cases = {
+  'words: spans and rates read well': spansAndRatesReadWell,
+  'words: every state has its words': everyStateHasItsWords,
+  'words: a trickle fragment is well-formed': fragmentIsWellFormed,
+};

@@ -1,0 +1,177 @@
+//! Foreign RTSP servers as child processes (see `tests/cameras`).
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
+
+/// A server process; killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Removed with the server.
+    clip: Option<PathBuf>,
+    pub url: String,
+    pub port: u16,
+}
+
+impl Server {
+    /// GStreamer's server with these arguments, listening. `None`: it is not installed.
+    pub fn gst(arguments: &[&str]) -> Option<Self> {
+        if !has_gst() {
+            skip("GStreamer's RTSP server (python3-gi, gir1.2-gst-rtsp-server-1.0, plugins)");
+            return None;
+        }
+        let mut child = Command::new(PYTHON)
+            .arg(cameras().join("gst_camera.py"))
+            .arg("--until-eof")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, line) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = sender.send(line.trim().to_owned());
+        });
+        let url = line.recv_timeout(Duration::from_secs(30)).unwrap();
+        let port = url.rsplit(':').next().and_then(|p| p.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("gst_camera.py said {url:?}"));
+        Some(Self {
+            child,
+            clip: None,
+            url,
+            port,
+        })
+    }
+
+    /// VLC on a port that was free, looping a clip made for it; not yet listening. `None`: VLC or
+    /// ffmpeg is not installed.
+    pub fn vlc() -> Option<Self> {
+        for tool in ["cvlc", "ffmpeg"] {
+            // Not by running it: VLC refuses root even for --help.
+            if !runs(Command::new("sh").args(["-c", &format!("command -v {tool}")])) {
+                skip(tool);
+                return None;
+            }
+        }
+        let clip = clip();
+        let port = free_port();
+        let child = Command::new("sh")
+            .arg(cameras().join("vlc_camera.sh"))
+            .arg(port.to_string())
+            .arg(&clip)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("rtsp://127.0.0.1:{port}/cam");
+        Some(Self {
+            child,
+            clip: Some(clip),
+            url,
+            port,
+        })
+    }
+
+    pub fn at(&self, path: &str) -> String {
+        format!("{}/{path}", self.url)
+    }
+
+    /// Sends a signal by name (`STOP`, `CONT`, `KILL`).
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(clip) = &self.clip {
+            let _ = std::fs::remove_file(clip);
+        }
+    }
+}
+
+/// A port of 127.0.0.1 on which nobody listens.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn cameras() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cameras")
+}
+
+fn has_gst() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let check = "import gi; gi.require_version('GstRtspServer', '1.0'); \
+                     from gi.repository import Gst, GstRtspServer; Gst.init(None); \
+                     names = 'x264enc x265enc opusenc h264parse rtph264pay videotestsrc'; \
+                     assert all(Gst.ElementFactory.find(n) for n in names.split())";
+        runs(Command::new(PYTHON).args(["-c", check]))
+    })
+}
+
+fn runs(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Says that a test cannot run here, which is an error where everything is required.
+fn skip(what: &str) {
+    assert!(
+        std::env::var("PINHOLE_REQUIRE_ALL").as_deref() != Ok("1"),
+        "{what} is not installed, and PINHOLE_REQUIRE_ALL=1"
+    );
+    println!("skipped: {what} is not installed");
+}
+
+/// Twenty seconds of H.264 without B-frames, readable by whoever VLC runs as.
+fn clip() -> PathBuf {
+    let path = std::env::temp_dir().join(format!("pinhole-clip-{}.mp4", std::process::id()));
+    let made = runs(
+        Command::new("ffmpeg")
+            .args([
+                "-y",
+                "-f",
+                "lavfi",
+                "-i",
+                "testsrc2=size=320x240:rate=25",
+                "-t",
+                "20",
+            ])
+            .args([
+                "-c:v",
+                "libx264",
+                "-preset",
+                "ultrafast",
+                "-g",
+                "25",
+                "-bf",
+                "0",
+            ])
+            .args(["-pix_fmt", "yuv420p"])
+            .arg(&path),
+    );
+    assert!(made, "ffmpeg could not make {}", path.display());
+    path
+}
+
+/// The system's own: pyenv's and others know nothing of GStreamer.
+const PYTHON: &str = "/usr/bin/python3";
