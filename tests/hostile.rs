@@ -66,10 +66,13 @@ fn a_payload_type_without_a_profile_stands_beside_a_baseline_one() {
 
 #[test]
 fn a_section_that_the_answer_could_not_hold_is_refused() {
-    let text = format!("{CHROMIUM}m=text 9 UDP/TLS/RTP/SAVPF 98\r\na=mid:9\r\n");
-    let outcome = post(&text);
-    assert!(
-        matches!(outcome, Outcome::Refused(Refusal::BadOffer(_))),
-        "{outcome:?}"
-    );
+    let unknown_kind = "m=text 9 UDP/TLS/RTP/SAVPF 98\r\na=mid:9\r\n".to_owned();
+    let second_of_its_name = CHROMIUM[CHROMIUM.find("m=video").expect("it has")..].to_owned();
+    for section in [unknown_kind, second_of_its_name] {
+        let outcome = post(&format!("{CHROMIUM}{section}"));
+        assert!(
+            matches!(outcome, Outcome::Refused(Refusal::BadOffer(_))),
+            "{outcome:?}"
+        );
+    }
 }
