@@ -9,6 +9,7 @@ pub mod pattern;
 pub mod rtsp;
 pub mod supervise;
 pub mod tolerance;
+pub mod v4l2;
 
 use tokio::sync::{mpsc, watch};
 
