@@ -4,6 +4,7 @@
 //! Not here: who watches (gateway), fan-out (hub).
 
 pub mod backoff;
+pub mod decode;
 pub mod encode;
 pub mod pattern;
 pub mod rtsp;
