@@ -4,6 +4,7 @@
 //! Not here: who watches (gateway), fan-out (hub).
 
 pub mod backoff;
+pub mod decode;
 pub mod encode;
 pub mod pattern;
 pub mod rtsp;
@@ -76,6 +77,7 @@ impl Demands {
 pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle {
     match &camera.source {
         Source::Rtsp(_) => supervise::start(id, camera, events),
+        Source::V4l2(_) => todo!(),
         Source::Pattern(picture) => {
             let (handle, demands) = SourceHandle::new();
             pattern::start(id, &camera.name, *picture, events, demands.receiver);
