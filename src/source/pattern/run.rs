@@ -30,6 +30,7 @@ impl Worker {
             "H.264 constrained baseline by {}",
             run.encoder.name()
         )))?;
+        self.report_load(&mut run)?;
         loop {
             if self.listen(Some(run.pace.due()))? == Listened::Closed {
                 debug!(camera = self.name, tally = ?run.all, "closed");
@@ -126,6 +127,9 @@ impl Worker {
                     detail,
                 })?,
             }
+        }
+        if self.events.capacity() == 0 {
+            return Ok(()); // pictures wait for a place, so do figures
         }
         match run.reporter.poll(Instant::now(), &run.overload) {
             Some(load) => self.tell(SourceEvent::Load(Box::new(load))),

@@ -127,6 +127,7 @@ impl Bench {
         };
         assert!(abilities.can_force_key_frame && abilities.can_change_rate);
         assert!(matches!(self.next(), SourceEvent::Note(_)));
+        assert!(matches!(self.next(), SourceEvent::Load(_)));
     }
 
     fn expect_errors(&mut self, count: u32) {
