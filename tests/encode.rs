@@ -580,3 +580,22 @@ fn a_demanded_key_frame_is_the_next_picture_and_close_ends_the_pictures() {
         "the thread has ended"
     );
 }
+
+#[test]
+fn large_pictures_are_shared_by_two_threads_and_begin_with_one_key_frame() {
+    let mut studio = Studio::new(1280, 720, 2_000_000);
+    let mut decoder = Decoder::new().expect("openh264");
+    let processors = std::thread::available_parallelism().expect("known").get();
+    for number in 0..30 {
+        if number == 20 {
+            studio.encoder.force_key_frame();
+        }
+        let unit = studio.next_unit();
+        assert_eq!(unit.is_key_frame, [0, 20].contains(&number), "{number}");
+        let slices = nal_types(&unit.data)
+            .into_iter()
+            .filter(|kind| [1, 5].contains(kind));
+        assert_eq!(slices.count(), processors.min(2), "{number}");
+        decoder.decode(&unit.data).expect("valid");
+    }
+}

@@ -54,12 +54,15 @@ impl Worker {
             {
                 return Ok(failed(DownReason::Internal, &error));
             }
-            self.report_load(&mut run)?;
+            // Pictures wait for a place, so do figures.
+            if self.events.capacity() > 0 {
+                self.report_load(&mut run)?;
+            }
             self.report(&mut run)?;
         }
     }
 
-    fn open(&self) -> Result<Run, EncodeError> {
+    pub(super) fn open(&self) -> Result<Run, EncodeError> {
         let pattern = &self.pattern;
         let full = Step {
             fps: pattern.fps,
@@ -104,7 +107,7 @@ impl Worker {
     }
 
     /// Goes on at another rate or size. Media time goes on with it.
-    fn follow_step(&self, run: &mut Run, step: Step) -> Result<(), EncodeError> {
+    pub(super) fn follow_step(&self, run: &mut Run, step: Step) -> Result<(), EncodeError> {
         let (width, height) = step.size;
         if run.painter.size() != (width as usize, height as usize) {
             (run.encoder, run.painter) = self.make(step)?;
@@ -128,9 +131,6 @@ impl Worker {
                 })?,
             }
         }
-        if self.events.capacity() == 0 {
-            return Ok(()); // pictures wait for a place, so do figures
-        }
         match run.reporter.poll(Instant::now(), &run.overload) {
             Some(load) => self.tell(SourceEvent::Load(Box::new(load))),
             None => Ok(()),
@@ -138,7 +138,7 @@ impl Worker {
     }
 
     /// One beat: at most one picture. An error of the encoder is handed back.
-    fn step(&mut self, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
+    pub(super) fn step(&mut self, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
         let taken = Instant::now();
         run.all.late += run.pace.take(taken);
         if self.events.is_closed() {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::media::h264::{SpsFacts, nal_units};
 use crate::media::{AccessUnit, ErrorKind};
+use crate::source::encode::overload::Step;
 use crate::source::encode::{Coded, Picture, Unit};
 
 type Act = Box<dyn FnMut(u32) -> Result<(), EncodeError> + Send>;
@@ -327,6 +329,50 @@ fn a_bit_rate_is_followed_and_kept_for_the_next_run() {
     bench.demand(Demand::Open);
     bench.next_unit();
     assert_eq!(bench.seen.bitrate.load(SeqCst), 80_000);
+}
+
+#[test]
+fn a_smaller_step_opens_another_encoder_and_time_goes_on() {
+    let (_demands, receiver) = mpsc::unbounded_channel();
+    let (events, mut heard) = mpsc::channel(64);
+    let mut worker = Worker {
+        id: CameraId(7),
+        name: "door".to_owned(),
+        pattern: Pattern {
+            width: 640,
+            height: 360,
+            fps: 10,
+            bitrate: 400_000,
+        },
+        events,
+        inbox: Inbox::new(receiver),
+        opener: Box::new(|settings| encode::open(settings, EncoderChoice::Software)),
+        orders: Orders::default(),
+    };
+    let mut run = worker.open().expect("opens");
+    let mut next = |worker: &mut Worker, run: &mut run::Run| {
+        assert!(worker.step(run).expect("listens").is_none());
+        match heard.try_recv() {
+            Ok((_, SourceEvent::Unit(unit))) => unit,
+            other => panic!("{other:?}"),
+        }
+    };
+    let large = next(&mut worker, &mut run);
+    let smaller = Step {
+        fps: 5,
+        size: (480, 270),
+    };
+    worker.follow_step(&mut run, smaller).expect("followed");
+    let small = next(&mut worker, &mut run);
+    assert!(small.is_key_frame && small.ticks > large.ticks);
+    let sps = nal_units(&small.data).find_map(SpsFacts::parse);
+    assert_eq!(sps.and_then(|sps| sps.size), Some((480, 270)));
+    let slower = Step { fps: 2, ..smaller };
+    worker.follow_step(&mut run, slower).expect("followed");
+    assert!(
+        !next(&mut worker, &mut run).is_key_frame,
+        "a rate needs no new encoder"
+    );
 }
 
 #[test]
