@@ -216,15 +216,18 @@ fn key_frames_carry_their_parameters_and_nothing_is_reordered() {
             studio.encoder.force_key_frame();
         }
         let unit = studio.next_unit();
-        let types = nal_types(&unit.data);
+        let mut types = nal_types(&unit.data);
+        types.dedup(); // several slices
         if unit.is_key_frame {
             assert_eq!(types, [7, 8, 5], "SPS, PPS, IDR");
         } else {
-            assert_eq!(types, [1], "one slice, no parameters");
+            assert_eq!(types, [1], "no parameters");
         }
-        let slice = nal_units(&unit.data).last().map(body).expect("a slice");
+        let slices = nal_units(&unit.data).map(body);
         let expected = if unit.is_key_frame { 2 } else { 0 };
-        assert_eq!(slice_type(slice), expected, "I or P, never B");
+        for slice in slices.filter(|nal| [1, 5].contains(&(nal[0] & 31))) {
+            assert_eq!(slice_type(slice), expected, "I or P, never B");
+        }
     }
 }
 
