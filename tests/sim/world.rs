@@ -9,6 +9,7 @@ use pinhole::media::{CameraId, SourceEvent};
 use pinhole::session::{Certificate, Datagram, install_crypto, new_certificate};
 use pinhole::whep::status::{CameraStatus, SessionStatus};
 use pinhole::whep::{Command, ETag, Outcome, Refusal, SessionKey};
+use str0m::Candidate;
 use url::Url;
 
 use crate::camera::Camera;
@@ -304,6 +305,20 @@ impl World {
         let outcome = self.command(Command::Close { session });
         self.peer_mut(viewer).is_closed = true;
         outcome
+    }
+
+    /// The process shuts down.
+    pub fn drain(&mut self) {
+        self.gateway.drain(self.now);
+        self.settle();
+    }
+
+    /// The viewer is seen at another address from now on.
+    pub fn move_viewer(&mut self, viewer: usize, address: SocketAddr) {
+        let peer = self.peer_mut(viewer);
+        peer.address = address;
+        let candidate = Candidate::host(address, "udp").unwrap();
+        peer.rtc.add_local_candidate(candidate);
     }
 
     /// The viewer asks for a key frame.
