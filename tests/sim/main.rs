@@ -11,6 +11,7 @@ mod world;
 mod cameras;
 mod join;
 mod loss;
+mod memory;
 mod offers;
 mod soak;
 mod storm;
