@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::media::histogram::Histogram;
 use crate::media::{CameraId, Demand, SourceEvent};
 use crate::session::queue::Pacer;
-use crate::session::{Certificate, Datagram};
+use crate::session::{Certificate, Datagram, End};
 
 pub use counters::Counters;
 
@@ -191,9 +191,7 @@ impl Gateway {
         let first = self.rotate(due.len());
         due.rotate_left(first);
         for id in due {
-            self.with_viewer(id, |viewer, common| {
-                viewer.on_timeout(now, &mut common.counters);
-            });
+            self.with_viewer(id, |viewer, _| viewer.on_timeout(now));
         }
     }
 
@@ -259,7 +257,7 @@ impl Gateway {
         self.is_draining = true;
         let all: Vec<ViewerId> = self.viewers.keys().copied().collect();
         for id in all {
-            self.with_viewer(id, |viewer, _| viewer.session.close(now));
+            self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Drained));
         }
     }
 
