@@ -100,7 +100,8 @@ impl Turn {
     /// One turn. All of it happens at one moment, as far as the gateway can tell.
     fn take(&mut self, woken: Woken) {
         let now = Instant::now();
-        if matches!(woken, Woken::Time) {
+        // Whatever woke us: what was due before now was late by that much.
+        if self.wake <= now {
             let lag = now.saturating_duration_since(self.wake);
             self.daemon.timings.lag.record(lag);
         }
