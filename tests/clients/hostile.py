@@ -172,6 +172,7 @@ def a_viewer_plays_on_through_garbage_and_abuse(site):
     time.sleep(2)
     before = site.pinhole.memory_kib(), site.pinhole.cpu_seconds()
     seen = site.counter("pinhole_udp_datagrams_in_total")
+    slow_turns = site.slower_than("pinhole_loop_turn_seconds", "0.05")
     sent, answers = multiprocessing.Value("q", 0), multiprocessing.Queue()
     attackers = [
         multiprocessing.Process(target=flood, args=(site.media_port, seed, sent)),
@@ -188,12 +189,14 @@ def a_viewer_plays_on_through_garbage_and_abuse(site):
     watched = figures_of(viewer, seconds)
     after = later_viewer(site)
     taken = site.counter("pinhole_udp_datagrams_in_total") - seen
+    slow_turns = site.slower_than("pinhole_loop_turn_seconds", "0.05") - slow_turns
     memory = site.pinhole.memory_kib()
     told = (
         f"{sent.value / ATTACK_S:.0f} datagrams/s sent, {taken / ATTACK_S:.0f}/s read, "
         f"HTTP {' '.join(f'{k}:{v}' for k, v in sorted(counts.items()))}; "
         f"viewer: longest gap {watched['longestGapMs']:.0f} ms, {watched['frames']} frames, "
         f"{watched['missing']} packets missing; Pinhole: {100 * cpu / ATTACK_S:.0f} % CPU, "
+        f"{slow_turns} turns of its loop over 50 ms, "
         f"{before[0] / 1024:.1f} to {memory / 1024:.1f} MiB, {site.pinhole.files()} files; "
         f"afterwards a join takes {after:.0f} ms (seed {seed})"
     )

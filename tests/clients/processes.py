@@ -108,6 +108,11 @@ class Site:
         values = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", self.get("/metrics")[1], re.M)
         return sum(map(float, values)) if values else None
 
+    def slower_than(self, name, bound):
+        """How many of a histogram's values in /metrics are above its bucket `bound`."""
+        within = self.counter(rf'{name}_bucket\{{le="{bound}"\}}')
+        return int(self.counter(f"{name}_count") - within)
+
 
 @contextlib.contextmanager
 def site():
