@@ -1,7 +1,7 @@
 // Watches a camera with libdatachannel (libjuice, OpenSSL).   usage: node libdatachannel_viewer.mjs ENDPOINT SECONDS
 //
 // Trickles each candidate by a PATCH of its own as libjuice finds it. Cheap: it decodes nothing,
-// so it is also the viewer of hostile.py.
+// so it is also the viewer of hostile.py.   env VIEWER_ADDRESS: where it is (default 127.0.0.1)
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import datachannel from 'node-datachannel';
@@ -10,7 +10,7 @@ import { Figures, Session } from './whep.mjs';
 const [endpoint, seconds] = process.argv.slice(2);
 const session = new Session(endpoint);
 const figures = new Figures('libdatachannel', session);
-const peer = new datachannel.PeerConnection('viewer', { iceServers: [], bindAddress: '127.0.0.1' });
+const peer = new datachannel.PeerConnection('viewer', { iceServers: [], bindAddress: process.env.VIEWER_ADDRESS ?? '127.0.0.1' });
 const offered = new Promise((done) => { peer.onLocalDescription((sdp) => done(sdp)); });
 const early = [];
 let onCandidate = (candidate) => early.push(candidate);

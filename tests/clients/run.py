@@ -37,9 +37,9 @@ FREEZE_MS = 3 * 300
 LEAST_FRAMES = WATCH_S * 25 / 3
 
 
-def watch(site, stack, camera, *more):
+def watch(site, stack, camera, *more, address="127.0.0.1"):
     """What the stack's viewer reports of `camera`."""
-    environment = {**os.environ, "PINHOLE_TOKEN": site.token}
+    environment = {**os.environ, "PINHOLE_TOKEN": site.token, "VIEWER_ADDRESS": address}
     command = [*STACKS[stack], site.endpoint(camera), WATCH_S, *more]
     done = subprocess.run(
         [str(word) for word in command],
@@ -55,9 +55,9 @@ def watch(site, stack, camera, *more):
     return json.loads(lines[-1])
 
 
-def stack_watches(stack, camera):
+def stack_watches(stack, camera, **more):
     def case(site):
-        figures = watch(site, stack, camera)
+        figures = watch(site, stack, camera, **more)
         assert figures["state"] == "connected", figures
         assert figures["joinMs"] is not None and figures["joinMs"] < JOIN_MS, figures
         assert figures["frames"] > LEAST_FRAMES, figures
@@ -90,6 +90,7 @@ def cases():
     for stack in STACKS:
         for camera in ("door", "test"):
             yield f"{stack} watches {camera}", stack_watches(stack, camera)
+    yield "libdatachannel watches door over IPv6", stack_watches("libdatachannel", "door", address="::1")
     yield "webrtcbin with an RSA certificate", rsa_viewer_is_let_go
     yield "hostile", hostile.a_viewer_plays_on_through_garbage_and_abuse
     last = protocol.CASES[-1]
