@@ -6,6 +6,7 @@ All of it goes to loopback, from loopback addresses, and ends by itself after AT
 import asyncio
 import json
 import multiprocessing
+import os
 import pathlib
 import random
 import resource
@@ -151,7 +152,7 @@ def bad_requests(token, chance):
 
 
 def viewer_of(site, seconds):
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PINHOLE_TOKEN": site.token}
+    environment = {**os.environ, "PINHOLE_TOKEN": site.token}
     return subprocess.Popen(
         ["node", VIEWER, site.endpoint("door"), str(seconds)],
         env=environment,
