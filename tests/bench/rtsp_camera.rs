@@ -80,7 +80,9 @@ fn clip() -> io::Result<Vec<Picture>> {
             .args(["-t", &seconds, "-c:v", "libx264", "-preset", "ultrafast"])
             .args(["-profile:v", "baseline", "-bf", "0", "-g", &gop])
             .args(["-keyint_min", &gop, "-sc_threshold", "0", "-slices", "1"])
-            .args(["-b:v", "4M", "-maxrate", "4M", "-bufsize", "2M", "-f", "h264"])
+            .args([
+                "-b:v", "4M", "-maxrate", "4M", "-bufsize", "2M", "-f", "h264",
+            ])
             .arg(&half)
             .status()?;
         if !status.success() {
@@ -115,7 +117,9 @@ fn serve(mut stream: TcpStream, clip: &Arc<Vec<Picture>>, written: &Written) -> 
         let mut bytes = Vec::new();
         let response = answer(&request, clip);
         response.write(&mut bytes).map_err(io::Error::other)?;
-        out.lock().map_err(|_| io::Error::other("lock"))?.write_all(&bytes)?;
+        out.lock()
+            .map_err(|_| io::Error::other("lock"))?
+            .write_all(&bytes)?;
         if request.method() == &Method::Play {
             let (out, clip, written) = (Arc::clone(&out), Arc::clone(clip), Arc::clone(written));
             thread::spawn(move || drop(play(&out, &clip, &written)));
@@ -124,7 +128,10 @@ fn serve(mut stream: TcpStream, clip: &Arc<Vec<Picture>>, written: &Written) -> 
     Ok(())
 }
 
-fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Request<Vec<u8>>>> {
+fn read_request(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<Request<Vec<u8>>>> {
     loop {
         match Message::<Vec<u8>>::parse(buffer.as_slice()) {
             Ok((message, used)) => {
@@ -167,7 +174,10 @@ fn answer(request: &Request<Vec<u8>>, clip: &[Picture]) -> Response<Vec<u8>> {
 }
 
 fn sdp(clip: &[Picture]) -> String {
-    let level = clip.first().and_then(|p| p.first()).map_or(&[0x42, 0xc0, 0x28][..], |sps| &sps[1..4]);
+    let level = clip
+        .first()
+        .and_then(|p| p.first())
+        .map_or(&[0x42, 0xc0, 0x28][..], |sps| &sps[1..4]);
     let level: String = level.iter().map(|b| format!("{b:02x}")).collect();
     format!(
         "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=bench\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
