@@ -1,5 +1,10 @@
 //! Offers that fuzzing found to break something, each against the whole core.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test panics at what it does not expect"
+)]
+
 use std::net::SocketAddr;
 use std::time::Instant;
 
