@@ -4,6 +4,8 @@
 //! section and only candidates that can be reached over UDP.
 //! Not here: the answer (str0m makes it), ICE.
 
+use std::collections::HashSet;
+
 use str0m::Candidate;
 
 use crate::media::h264::ProfileLevelId;
@@ -236,7 +238,15 @@ fn write_section(
     candidates: &mut usize,
     sdp: &mut String,
 ) {
+    let mut mapped = HashSet::new();
     for line in &section.lines {
+        // str0m multiplies repeated maps with all formats of their type: 64 KiB of them cost
+        // four seconds.
+        let map = line.strip_prefix("a=rtpmap:");
+        let type_of = |map: &&str| map.split(' ').next().and_then(|pt| pt.parse::<u8>().ok());
+        if map.is_some_and(|map| !mapped.insert(type_of(&map))) {
+            continue;
+        }
         let is_direction = matches!(
             *line,
             "a=sendrecv" | "a=recvonly" | "a=sendonly" | "a=inactive"
