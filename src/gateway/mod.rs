@@ -276,6 +276,15 @@ impl Gateway {
         &self.common.joins
     }
 
+    /// Makes the session that comes `nth` panic, for the test that this costs it alone.
+    #[doc(hidden)]
+    #[allow(clippy::panic)]
+    pub fn break_session(&mut self, nth: usize) {
+        if let Some(id) = self.viewers.keys().nth(nth).copied() {
+            self.with_viewer(id, |_, _| panic!("broken on purpose"));
+        }
+    }
+
     /// How much is held, for tests that look for growth.
     #[doc(hidden)]
     pub fn footprint(&self) -> Footprint {

@@ -276,15 +276,13 @@ impl Peer {
     }
 
     fn whole_from(&self, first: u64) -> Option<u64> {
-        let mut expected = first;
-        for (seq, piece) in self.packets.range(first..) {
+        for (expected, (seq, piece)) in (first..).zip(self.packets.range(first..)) {
             if *seq != expected {
                 return None;
             }
             if piece.is_last {
                 return Some(*seq);
             }
-            expected += 1;
         }
         None
     }

@@ -184,6 +184,23 @@ fn joins_past_each_limit_are_refused_until_somebody_leaves() {
 }
 
 #[test]
+fn a_session_that_panics_costs_nobody_else_anything() {
+    let mut world = World::passthrough(11);
+    crowd(&mut world, 3);
+    let since = world.now;
+    world.break_session(1);
+    world.run_for(secs(5));
+    assert_eq!(world.counters().sessions_panicked, 1);
+    let held = world.gateway.footprint();
+    assert_eq!((held.viewers, held.watching, held.ufrags), (2, 2, 2));
+    for viewer in [0, 2] {
+        let gap = world.peer(viewer).longest_gap(since, world.now);
+        assert!(gap <= ms(70), "{gap:?}");
+    }
+    world.watch(0);
+}
+
+#[test]
 fn a_session_ends_at_its_age() {
     let mut config = config(1);
     config.limits.session_age = Some(secs(120));

@@ -313,6 +313,12 @@ impl World {
         self.settle();
     }
 
+    /// The session that comes `nth` panics.
+    pub fn break_session(&mut self, nth: usize) {
+        self.gateway.break_session(nth);
+        self.settle();
+    }
+
     /// The viewer is seen at another address from now on.
     pub fn move_viewer(&mut self, viewer: usize, address: SocketAddr) {
         let peer = self.peer_mut(viewer);
