@@ -47,6 +47,8 @@ else
 fi
 both eth0.20 10.77.20 fd77:20
 cable docker0; both docker0 172.17.0 fd17:0
+cable eth8; both eth8 10.77.8 fd77:8
+gw link set eth8 down # a spare, plugged in by a test
 cable eth9; both eth9 10.77.9 fd77:9
 peer link set eth9 down # no carrier
 gw addr add 2001:db8:1::dead/64 dev eth1 nodad preferred_lft 0 # deprecated

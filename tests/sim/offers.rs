@@ -5,7 +5,10 @@ use pinhole::whep::Refusal;
 use crate::world::World;
 
 fn read(name: &str) -> String {
-    let path = format!("{}/tests/data/offers/{name}.sdp", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/data/offers/{name}.sdp",
+        env!("CARGO_MANIFEST_DIR")
+    );
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -54,7 +57,9 @@ fn assert_sound(name: &str, offer: &str, answer: &str) {
         .collect();
     assert!(!prints.is_empty(), "{name}");
     assert!(
-        prints.iter().all(|p| *p == prints[0] && p.starts_with("sha-256 ")),
+        prints
+            .iter()
+            .all(|p| *p == prints[0] && p.starts_with("sha-256 ")),
         "{name}: {prints:?}"
     );
     assert!(!answer.contains("a=setup:actpass"), "{name}");
@@ -64,14 +69,24 @@ fn assert_sound(name: &str, offer: &str, answer: &str) {
         assert_eq!(values(asked, "a=mid:"), values(told, "a=mid:"), "{name}");
         let kind = |section: &[&str]| section[0].split(' ').next().unwrap().to_owned();
         assert_eq!(kind(asked), kind(told), "{name}");
-        assert!(told[0].split(' ').nth(1) != Some("0"), "{name}: rejected: {}", told[0]);
+        assert!(
+            told[0].split(' ').nth(1) != Some("0"),
+            "{name}: rejected: {}",
+            told[0]
+        );
         let is_video = told[0].starts_with("m=video");
         let is_audio = told[0].starts_with("m=audio");
         assert_eq!(has(told, "a=sendonly"), is_video, "{name}");
         assert_eq!(has(told, "a=inactive"), is_audio, "{name}");
-        assert!(!has(told, "a=sendrecv") && !has(told, "a=recvonly"), "{name}");
+        assert!(
+            !has(told, "a=sendrecv") && !has(told, "a=recvonly"),
+            "{name}"
+        );
     }
-    assert!(answer.contains("10.0.0.1 8555 typ host"), "{name}: {answer}");
+    assert!(
+        answer.contains("10.0.0.1 8555 typ host"),
+        "{name}: {answer}"
+    );
     assert!(answer.contains("a=end-of-candidates"), "{name}");
     assert!(!answer.contains(".local"), "{name}");
     assert!(answer.contains("a=ice-lite"), "{name}");
@@ -141,7 +156,11 @@ fn each_viewers_offer_is_answered_as_it_understands() {
 
 #[test]
 fn a_firefox_without_h264_is_told_what_it_offers_and_what_is_missing() {
-    for name in ["firefox-offer", "firefox-offer-av-data", "firefox-video-data"] {
+    for name in [
+        "firefox-offer",
+        "firefox-offer-av-data",
+        "firefox-video-data",
+    ] {
         let Err(Refusal::NoCommonCodec(what)) = answer(&read(name)) else {
             panic!("{name}: no refusal");
         };
@@ -214,7 +233,10 @@ fn an_offer_that_does_not_receive_is_a_mistake_that_is_named() {
     for (offer, word) in [
         ("", "v=0"),
         ("v=0\r\ns=-\r\n", "media"),
-        ("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n", "video"),
+        (
+            "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n",
+            "video",
+        ),
     ] {
         let Err(Refusal::BadOffer(what)) = answer(offer) else {
             panic!("accepted");

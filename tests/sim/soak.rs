@@ -35,7 +35,10 @@ fn churn(world: &mut World, rng: &mut StdRng, watcher: usize) {
         }
         let last = world.peer(watcher).shown.last().unwrap();
         let age = world.now - last.at;
-        assert!(age <= ms(3100), "turn {turn}: the watcher saw nothing for {age:?}");
+        assert!(
+            age <= ms(3100),
+            "turn {turn}: the watcher saw nothing for {age:?}"
+        );
         world.peer_mut(watcher).shown.clear();
         world.run_for(secs(2));
     }
@@ -62,12 +65,21 @@ fn a_day_of_comings_and_goings_leaves_nothing_behind() {
         live.push(memory::live());
     }
     let counters = world.counters();
-    println!("{} hours, allocated bytes after each round {live:?}", (world.now - world.start).as_secs() / 3600);
+    println!(
+        "{} hours, allocated bytes after each round {live:?}",
+        (world.now - world.start).as_secs() / 3600
+    );
     println!("{counters:?}");
     assert!(counters.sessions_opened > 100);
-    assert_eq!((counters.sessions_panicked, counters.sessions_failed), (0, 0));
+    assert_eq!(
+        (counters.sessions_panicked, counters.sessions_failed),
+        (0, 0)
+    );
     let ended = counters.sessions_left + counters.sessions_lost;
-    assert!(ended + 1 >= counters.sessions_opened, "each end is counted once");
+    assert!(
+        ended + 1 >= counters.sessions_opened,
+        "each end is counted once"
+    );
     // The first rounds fill caches; after that a round adds nothing.
     let (early, late) = (live[2], *live.last().unwrap());
     assert!(late - early < 256 << 10, "{early} {late}");
@@ -89,7 +101,9 @@ fn ten_minutes_at_full_rate_with_eight_viewers_lose_no_picture() {
             let shown = &world.peer(viewer).shown;
             let fresh = shown.iter().filter(|s| s.number > from + minute * 1800);
             assert!(fresh.count() >= 1799, "viewer {viewer}, minute {minute}");
-            let gap = world.peer(viewer).longest_gap(world.now - secs(60), world.now);
+            let gap = world
+                .peer(viewer)
+                .longest_gap(world.now - secs(60), world.now);
             assert!(gap <= ms(50), "{gap:?}");
             world.peer_mut(viewer).shown.clear();
         }
