@@ -183,7 +183,7 @@ mod tests {
         let query = scrub("rtsp://h/live?token=abcd", "u", "p");
         assert_eq!(
             query.line("no stream at /live?token=abcd"),
-            "no stream at ***?***"
+            "no stream at /live?***"
         );
         let path = scrub("rtsp://h/user=admin_password=tlJw_channel=1", "", "");
         assert_eq!(
