@@ -81,24 +81,24 @@ fn check(file: &Path) -> Result<(), u8> {
 
 fn run(file: &Path, log: &str) -> Result<(), u8> {
     let config = load(file)?;
-    let _log = start_log(log)?;
-    serve(config, |_| {})
+    let log = start_log(log)?;
+    serve(config, &log, |_| {})
 }
 
 #[allow(clippy::print_stdout)] // the address is what the command is for
 fn run_demo(listen: SocketAddr, log: &str) -> Result<(), u8> {
-    let _log = start_log(log)?;
+    let log = start_log(log)?;
     let (config, token) = demo::config(listen).map_err(|cause| {
         error!(%cause, "no randomness from the system");
         EXIT_START
     })?;
-    serve(config, |address| {
+    serve(config, &log, |address| {
         println!("Open http://{address}/?token={}", token.expose());
     })
 }
 
-fn serve(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), u8> {
-    daemon::run(config, ready).map_err(|error| {
+fn serve(config: Config, log: &logging::Log, ready: impl FnOnce(SocketAddr)) -> Result<(), u8> {
+    daemon::run(config, log.lost_lines(), ready).map_err(|error| {
         error!("{}", with_causes(&error));
         EXIT_START
     })

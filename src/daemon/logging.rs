@@ -11,14 +11,25 @@ const MAX_WAITING_LINES: usize = 1024;
 
 /// Keeps the log alive; flushes it (for a bounded time) when dropped.
 pub struct Log {
-    dropped: ErrorCounter,
+    lost: LostLines,
     _worker: WorkerGuard,
 }
 
+/// Counts the lines that were dropped because writing them would have blocked.
+#[derive(Clone, Debug)]
+pub struct LostLines(ErrorCounter);
+
+impl LostLines {
+    /// Lines lost so far.
+    pub fn count(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
+}
+
 impl Log {
-    /// Lines dropped so far because writing them would have blocked.
-    pub fn dropped_lines(&self) -> u64 {
-        self.dropped.dropped_lines() as u64
+    /// The counter of this log.
+    pub fn lost_lines(&self) -> LostLines {
+        self.lost.clone()
     }
 }
 
@@ -37,7 +48,7 @@ pub fn start(filter: &str) -> Result<Log, String> {
         .lossy(true)
         .thread_name("log")
         .finish(std::io::stderr());
-    let dropped = writer.error_counter();
+    let lost = LostLines(writer.error_counter());
     // journald stamps each line itself and shows no colours.
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -51,8 +62,22 @@ pub fn start(filter: &str) -> Result<Log, String> {
     } else {
         lines.init();
     }
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Log {
-        dropped,
+        lost,
         _worker: worker,
     })
 }
+
+/// A panic is caught where it costs only one viewer or camera; here it gets its line. A library's
+/// message may hold a dump of what a peer sent, so only the beginning of its first line is shown.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let first_line = message.lines().next().unwrap_or_default();
+    let shown: String = first_line.chars().take(MAX_PANIC_MESSAGE).collect();
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, "panic: {shown}");
+}
+
+/// Characters of a panic's message that are logged.
+const MAX_PANIC_MESSAGE: usize = 200;

@@ -35,23 +35,13 @@ pub struct Snapshot {
     pub gateway: gateway::Counters,
     pub udp: udp::Counters,
     pub http: HttpCounters,
-    pub losses: Losses,
+    /// Log lines that found the log writer behind, and were dropped.
+    pub log_lines_lost: u64,
     /// From [`Timings::scrape`].
     pub timings: Timings,
     pub process: ProcessFacts,
     /// Since start, by the monotonic clock.
     pub uptime: Duration,
-}
-
-/// What was lost around the loop, since start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Events of sources that found their channel full.
-    pub source_events: u64,
-    /// Threads of sources that made no progress and were left behind.
-    pub source_threads: u64,
-    /// Log lines that found the log writer behind.
-    pub log_lines: u64,
 }
 
 /// The text of `/metrics`.
@@ -77,7 +67,11 @@ impl Collector for Snapshot {
         counted(&mut out, &self.gateway)?;
         media(&mut out, &self.udp)?;
         http(&mut out, &self.http)?;
-        losses(&mut out, self.losses)?;
+        out.each(&[(
+            "log_lines_lost",
+            "Log lines that found the log writer behind.",
+            self.log_lines_lost,
+        )])?;
         timings(&mut out, &self.timings)?;
         process(&mut out, &self.process)
     }
@@ -176,7 +170,8 @@ fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Result {
         ([("state", state)], count as f64)
     });
     out.gauges("viewers", "Sessions by state.", by_state)?;
-    let sum = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).sum();
+    // An empty sum is -0.0.
+    let sum = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).sum::<f64>() + 0.0;
     let max = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).fold(0.0, f64::max);
     out.gauge(
         "viewers_bits_per_second",
@@ -205,7 +200,7 @@ fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Result {
     )
 }
 
-/// Names every field, here as in [`http`], so that a counter that is not shown does not compile.
+/// Names every field, here as in [`http()`], so that a counter that is not shown does not compile.
 #[expect(clippy::too_many_lines, reason = "a table: one row per counter")]
 fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
     let gateway::Counters {
@@ -221,6 +216,7 @@ fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
         sessions_panicked,
         sessions_half_open_reaped,
         sessions_expired,
+        sessions_drained,
         refused_viewers,
         refused_viewers_per_camera,
         refused_half_open,
@@ -292,6 +288,7 @@ fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
             ("panicked", sessions_panicked),
             ("half_open", sessions_half_open_reaped),
             ("expired", sessions_expired),
+            ("drained", sessions_drained),
         ],
     )?;
     out.by_reason(
@@ -399,26 +396,6 @@ fn http(out: &mut Out<'_>, counters: &HttpCounters) -> fmt::Result {
             ("panic", panics),
         ],
     )
-}
-
-fn losses(out: &mut Out<'_>, losses: Losses) -> fmt::Result {
-    out.each(&[
-        (
-            "source_events_lost",
-            "Events of sources that found their channel full.",
-            losses.source_events,
-        ),
-        (
-            "source_threads_lost",
-            "Threads of sources left behind for want of progress.",
-            losses.source_threads,
-        ),
-        (
-            "log_lines_lost",
-            "Log lines that found the log writer behind.",
-            losses.log_lines,
-        ),
-    ])
 }
 
 fn timings(out: &mut Out<'_>, timings: &Timings) -> fmt::Result {

@@ -28,7 +28,10 @@ use crate::net::udp::{self, Udp};
 use crate::session;
 use crate::source::{self, Events, SourceHandle};
 use crate::whep::Policy;
+use crate::whep::status::Timings;
 
+use logging::LostLines;
+use metrics::{ProcessFacts, Snapshot};
 use shutdown::Signals;
 use turn::Turn;
 
@@ -65,6 +68,8 @@ struct Daemon {
     server: Arc<Server>,
     config: Config,
     started: Instant,
+    timings: Timings,
+    lost_lines: LostLines,
 }
 
 /// Runs until a signal ends it. `ready` is told where HTTP is served, once it is.
@@ -72,7 +77,11 @@ struct Daemon {
 /// # Errors
 ///
 /// Only before it runs: an address or port that cannot be had.
-pub fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    lost_lines: LostLines,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -80,7 +89,7 @@ pub fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), StartEr
         .map_err(StartError::Runtime)?;
     runtime.block_on(async move {
         let signals = Signals::listen().map_err(StartError::Runtime)?;
-        let (daemon, listener) = Daemon::start(config).await?;
+        let (daemon, listener) = Daemon::start(config, lost_lines).await?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         daemon.announce(address);
         ready(address);
@@ -90,7 +99,10 @@ pub fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), StartEr
 }
 
 impl Daemon {
-    async fn start(config: Config) -> Result<(Self, TcpListener), StartError> {
+    async fn start(
+        config: Config,
+        lost_lines: LostLines,
+    ) -> Result<(Self, TcpListener), StartError> {
         session::install_crypto();
         let address = config.server.listen;
         let listener = TcpListener::bind(address)
@@ -118,6 +130,8 @@ impl Daemon {
             server: Server::new(policy, &config.limits, call),
             config,
             started: now,
+            timings: Timings::default(),
+            lost_lines,
         };
         Ok((daemon, listener))
     }
@@ -133,6 +147,23 @@ impl Daemon {
         );
         if self.config.access.anonymous && !address.ip().is_loopback() {
             warn!("access.anonymous: everybody who reaches this address can watch");
+        }
+    }
+
+    /// What `/metrics` tells. The longest spans begin anew with each call.
+    fn snapshot(&mut self, now: Instant) -> Snapshot {
+        let instant = now.into_std();
+        self.timings.join = self.gateway.joins().clone();
+        Snapshot {
+            cameras: self.gateway.camera_statuses(instant),
+            sessions: self.gateway.session_statuses(instant),
+            gateway: *self.gateway.counters(),
+            udp: *self.udp.counters(),
+            http: self.server.counters(),
+            log_lines_lost: self.lost_lines.count(),
+            timings: self.timings.scrape(),
+            process: ProcessFacts::read(),
+            uptime: now.saturating_duration_since(self.started),
         }
     }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::trace;
 
-use super::Daemon;
+use super::{Daemon, metrics};
 use crate::gateway::Output;
-use crate::media::{CameraId, SourceEvent};
+use crate::media::{CameraId, SourceEvent, Stages};
 use crate::net::http::Call;
 use crate::net::interfaces;
 use crate::net::udp::{Lost, Outgoing};
@@ -100,6 +100,11 @@ impl Turn {
     /// One turn. All of it happens at one moment, as far as the gateway can tell.
     fn take(&mut self, woken: Woken) {
         let now = Instant::now();
+        // Whatever woke us: what was due before now was late by that much.
+        if self.wake <= now {
+            let lag = now.saturating_duration_since(self.wake);
+            self.daemon.timings.lag.record(lag);
+        }
         match woken {
             Woken::Event(id, event) => self.take_event(now, id, event),
             Woken::Call(call) => self.take_call(now, call),
@@ -112,12 +117,37 @@ impl Turn {
         }
         self.hand_out();
         self.take_calls(now);
+        self.daemon.timings.turn.record(now.elapsed());
     }
 
     /// Pictures leave as soon as they are in: nothing else is read before that.
     fn take_event(&mut self, now: Instant, id: CameraId, event: SourceEvent) {
+        let stages = if let SourceEvent::Unit(unit) = &event {
+            Some(unit.stages)
+        } else {
+            None
+        };
+        let began = Instant::now();
         self.daemon.gateway.handle_source(now.into_std(), id, event);
+        if let Some(stages) = stages {
+            self.time_stages(stages, began.elapsed());
+        }
         self.hand_out();
+    }
+
+    /// A stage that a source does not have takes no time, and is not counted.
+    fn time_stages(&mut self, before: Stages, packetize: Duration) {
+        let timings = &mut self.daemon.timings.stages;
+        for (histogram, took) in [
+            (&mut timings.capture, before.capture),
+            (&mut timings.decode, before.decode),
+            (&mut timings.encode, before.encode),
+            (&mut timings.packetize, packetize),
+        ] {
+            if !took.is_zero() {
+                histogram.record(took);
+            }
+        }
     }
 
     fn take_events(&mut self, now: Instant) {
@@ -159,11 +189,18 @@ impl Turn {
             | Command::Health
             | Command::Metrics => Vec::new(),
         };
-        let gateway = &mut self.daemon.gateway;
-        let outcome = gateway.handle_command(now.into_std(), call.command, &candidates);
+        let outcome = if call.command == Command::Metrics {
+            Outcome::Metrics(metrics::render(self.daemon.snapshot(now)))
+        } else {
+            let gateway = &mut self.daemon.gateway;
+            gateway.handle_command(now.into_std(), call.command, &candidates)
+        };
         // A client that has gone meanwhile leaves a session that nobody knows how to end.
         if let Err(Outcome::Opened { session, .. }) = call.reply.send(outcome) {
-            gateway.handle_command(now.into_std(), Command::Close { session }, &[]);
+            let close = Command::Close { session };
+            self.daemon
+                .gateway
+                .handle_command(now.into_std(), close, &[]);
         }
         self.hand_out();
     }
@@ -187,7 +224,14 @@ impl Turn {
                 .gateway
                 .poll_output(now.into_std(), &mut self.outbox);
             match output {
-                Output::Send { .. } => self.send(),
+                Output::Send { completes } => {
+                    self.send();
+                    if let Some(received) = completes {
+                        let sent = Instant::now().into_std();
+                        let took = sent.saturating_duration_since(received);
+                        self.daemon.timings.stages.sent.record(took);
+                    }
+                }
                 Output::Demand(id, demand) => {
                     if let Some(source) = self.daemon.sources.get(id.0 as usize) {
                         source.demand(demand);

@@ -1,16 +1,17 @@
 //! Commands from HTTP: admission, WHEP sessions, the API.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::Gateway;
 use super::viewer::{NewViewer, Viewer, ViewerId};
 use crate::media::CameraId;
 use crate::session::offer::OfferError;
-use crate::session::{Session, Setup, State};
+use crate::session::{End, Session, Setup, State};
 use crate::whep::{Command, ETag, Fragment, IfMatch, Outcome, Refusal, SessionKey};
 
 /// Told to a client that came when a limit was reached.
@@ -68,7 +69,14 @@ impl Gateway {
             max_queue: self.config.limits.queue,
             seed: self.rng.random(),
         };
-        let (mut session, answer) = Session::open(now, &setup).map_err(|error| {
+        // An offer is a stranger's text: where str0m panics on it, nobody else may suffer.
+        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(now, &setup)));
+        let opened = opened.unwrap_or_else(|_| {
+            error!(%peer, "an offer made the WebRTC library panic and was refused");
+            self.common.counters.sessions_panicked += 1;
+            Err(OfferError::Bad("it cannot be processed".to_owned()))
+        });
+        let (mut session, answer) = opened.map_err(|error| {
             self.common.counters.refused_offers += 1;
             match error {
                 OfferError::Bad(what) => Refusal::BadOffer(what),
@@ -87,7 +95,11 @@ impl Gateway {
             peer,
             setup_timeout: self.config.limits.setup_timeout,
             session_age: self.config.limits.session_age,
-            advertised: self.advertised_for(peer, candidates),
+            advertised: if self.config.ice.advertise.is_empty() {
+                Vec::new()
+            } else {
+                candidates.to_vec()
+            },
         };
         self.viewers.insert(viewer, Viewer::new(now, new));
         self.cameras[id.0 as usize].add_viewer(viewer);
@@ -99,15 +111,6 @@ impl Gateway {
             etag,
             answer,
         })
-    }
-
-    /// With `ice.advertise`, datagrams come to addresses that no candidate has.
-    fn advertised_for(&self, peer: IpAddr, candidates: &[SocketAddr]) -> Option<SocketAddr> {
-        if self.config.ice.advertise.is_empty() {
-            return None;
-        }
-        let same_family = candidates.iter().find(|c| c.is_ipv4() == peer.is_ipv4());
-        same_family.or_else(|| candidates.first()).copied()
     }
 
     fn admit(&mut self, id: CameraId) -> Result<(), Refusal> {
@@ -164,10 +167,15 @@ impl Gateway {
             let what = "an ICE restart needs a=ice-ufrag and a=ice-pwd";
             return Err(Refusal::BadFragment(what.to_owned()));
         };
-        let session = &mut viewer.session;
-        let ours = session
-            .restart_ice(now, ufrag, pwd, &fragment.candidates)
+        let mut restarted = None;
+        self.guard(id, |viewer, _| {
+            let session = &mut viewer.session;
+            restarted = Some(session.restart_ice(now, ufrag, pwd, &fragment.candidates));
+        });
+        let ours = restarted
+            .ok_or(Refusal::UnknownSession)?
             .map_err(|error| Refusal::BadFragment(error.to_string()))?;
+        let viewer = self.viewers.get_mut(&id).ok_or(Refusal::UnknownSession)?;
         viewer.etag = fresh.clone();
         self.demux.name(viewer.session.local_ufrag(), id);
         self.with_viewer(id, |_, _| {});
@@ -180,7 +188,7 @@ impl Gateway {
 
     fn close(&mut self, now: Instant, key: SessionKey) -> Result<Outcome, Refusal> {
         let id = self.viewer_with(key)?;
-        self.with_viewer(id, |viewer, _| viewer.session.close(now));
+        self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Left));
         Ok(Outcome::Closed)
     }
 

@@ -24,9 +24,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::config::Config;
+use crate::media::histogram::Histogram;
 use crate::media::{CameraId, Demand, SourceEvent};
 use crate::session::queue::Pacer;
-use crate::session::{Certificate, Datagram};
+use crate::session::{Certificate, Datagram, End};
 
 pub use counters::Counters;
 
@@ -71,9 +72,23 @@ pub struct Gateway {
     demux: Demux,
     /// Viewers with something to do, oldest first, each at most once.
     dirty: VecDeque<ViewerId>,
+    /// Who comes first moves on with each turn: where `limits.egress` is too small for all,
+    /// nobody shall always be the last.
+    rotation: usize,
     next_viewer: u64,
     is_draining: bool,
     common: Common,
+}
+
+/// See [`Gateway::footprint`].
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    pub viewers: usize,
+    pub watching: usize,
+    pub addresses: usize,
+    pub ufrags: usize,
+    pub queued_bytes: usize,
 }
 
 /// What all viewers share.
@@ -82,6 +97,8 @@ struct Common {
     counters: Counters,
     /// `limits.egress`
     egress: Pacer,
+    /// POST to last packet of the first key frame, of each viewer.
+    joins: Histogram,
 }
 
 /// The common pace of all viewers lets this much of a second pass at once.
@@ -102,6 +119,7 @@ impl Gateway {
             common: Common {
                 counters: Counters::default(),
                 egress: Pacer::with_burst(config.limits.egress, burst, now),
+                joins: Histogram::default(),
             },
             config,
             certificate,
@@ -109,6 +127,7 @@ impl Gateway {
             viewers: BTreeMap::new(),
             demux: Demux::default(),
             dirty: VecDeque::new(),
+            rotation: 0,
             next_viewer: 1,
             is_draining: false,
         }
@@ -163,16 +182,16 @@ impl Gateway {
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, now: Instant) {
         let slack = now + crate::session::SLACK;
-        let due: Vec<ViewerId> = self
+        let mut due: Vec<ViewerId> = self
             .viewers
             .iter()
             .filter(|(_, viewer)| viewer.poll_timeout() <= slack)
             .map(|(id, _)| *id)
             .collect();
+        let first = self.rotate(due.len());
+        due.rotate_left(first);
         for id in due {
-            self.with_viewer(id, |viewer, common| {
-                viewer.on_timeout(now, &mut common.counters);
-            });
+            self.with_viewer(id, |viewer, _| viewer.on_timeout(now));
         }
     }
 
@@ -238,7 +257,7 @@ impl Gateway {
         self.is_draining = true;
         let all: Vec<ViewerId> = self.viewers.keys().copied().collect();
         for id in all {
-            self.with_viewer(id, |viewer, _| viewer.session.close(now));
+            self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Drained));
         }
     }
 
@@ -252,9 +271,35 @@ impl Gateway {
         &self.common.counters
     }
 
+    /// How long each viewer waited, from its POST to the last packet of its first key frame.
+    pub fn joins(&self) -> &Histogram {
+        &self.common.joins
+    }
+
+    /// How much is held, for tests that look for growth.
+    #[doc(hidden)]
+    pub fn footprint(&self) -> Footprint {
+        let (addresses, ufrags) = self.demux.len();
+        let queued = self.viewers.values().map(|v| v.session.queued_bytes());
+        Footprint {
+            viewers: self.viewers.len(),
+            watching: self.cameras.iter().map(|c| c.viewers.len()).sum(),
+            addresses,
+            ufrags,
+            queued_bytes: queued.sum(),
+        }
+    }
+
+    /// Where to begin among so many.
+    fn rotate(&mut self, len: usize) -> usize {
+        self.rotation = self.rotation.wrapping_add(1);
+        self.rotation % len.max(1)
+    }
+
     fn for_viewers_of(&mut self, id: CameraId, mut act: impl FnMut(&mut Viewer)) {
         let ids = Arc::clone(&self.cameras[id.0 as usize].viewers);
-        for viewer in ids.iter() {
+        let (after, before) = ids.split_at(self.rotate(ids.len()));
+        for viewer in before.iter().chain(after) {
             self.with_viewer(*viewer, |viewer, _| act(viewer));
         }
     }

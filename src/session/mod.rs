@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use str0m::Rtc;
 use str0m::media::{MediaTime as StrMediaTime, Mid, Pt};
 use str0m::rtp::{ExtensionValues, RtpWrite};
+use tracing::trace;
 
 use crate::config::Latency;
 use crate::media::frame::{Frame, Need};
@@ -89,6 +90,12 @@ pub enum KeyFrameReason {
 pub enum End {
     /// The viewer said so (DTLS close, WHEP DELETE).
     Left,
+    /// It was not connected in time.
+    HalfOpen,
+    /// It reached the age at which sessions end.
+    Expired,
+    /// The process ends.
+    Drained,
     /// No answer to ICE checks any more (RFC 7675).
     ConsentLost,
     /// It failed; for the log.
@@ -186,12 +193,10 @@ impl Session {
     ) {
         let outcome = self.with(now, |rtc| rtc::receive(rtc, now, from, to, bytes));
         if let Err(error) = outcome {
+            // Anybody can send bytes from a viewer's address, so they must not end a session,
+            // nor a handshake: one that really failed ends by `limits.setup_timeout`.
             self.tally.bad_inputs += 1;
-            // Anybody can send bytes from a viewer's address, so they must not end a session
-            // that is up. Before that, a failed handshake is the end.
-            if !self.is_connected {
-                self.finish(End::Failed(error));
-            }
+            trace!(%from, error, "datagram of no use");
         }
     }
 
@@ -225,7 +230,8 @@ impl Session {
             self.feed = Feed::Any;
         }
         self.queue.push(frame);
-        if self.queue.bytes() > self.max_queue + self.catching_up {
+        // A key frame cannot be skipped to a better one, however large it is.
+        if !frame.is_key_frame && self.queue.bytes() > self.max_queue + self.catching_up {
             self.skip();
         }
     }
@@ -294,7 +300,11 @@ impl Session {
         completed: &mut Option<Instant>,
     ) -> usize {
         let mut written = 0;
-        while written < WRITES_PER_DRAIN && common.is_open(now) && self.pacer.is_open(now) {
+        // The own pace is paid when packets really leave, in the drain: until then it is held
+        // here. Both are looked at, so that the one that is open knows what time it is.
+        let (own, shared) = (self.pacer.room(now), common.room(now));
+        let mut room = own.min(shared);
+        while written < WRITES_PER_DRAIN && room > 0.0 {
             let Some(packet) = self.queue.pop() else {
                 break;
             };
@@ -316,6 +326,7 @@ impl Session {
                     play_delay_max: self.playout_delay,
                     ..ExtensionValues::default()
                 });
+            room -= wire_len(&packet.payload) as f64;
             common.spend(wire_len(&packet.payload));
             self.next_seq += 1;
             written += 1;
@@ -341,12 +352,12 @@ impl Session {
     }
 
     /// Ends the session from our side: BYE and DTLS close are queued.
-    pub fn close(&mut self, now: Instant) {
-        let outcome = self.with(now, rtc::close);
-        self.finish(match outcome {
-            Ok(()) => End::Left,
-            Err(error) => End::Failed(error),
-        });
+    pub fn close(&mut self, now: Instant, why: End) {
+        // Said first: what the drain sees is the consequence.
+        self.finish(why);
+        if let Err(error) = self.with(now, rtc::close) {
+            tracing::debug!(error, "a session ended without saying good-bye");
+        }
     }
 
     /// Adds what a trickle fragment brought; candidates that cannot be used are dropped.

@@ -4,6 +4,8 @@
 //! section and only candidates that can be reached over UDP.
 //! Not here: the answer (str0m makes it), ICE.
 
+use std::collections::HashSet;
+
 use str0m::Candidate;
 
 use crate::media::h264::ProfileLevelId;
@@ -206,14 +208,22 @@ fn h264_types(section: &Section<'_>) -> Vec<H264Type> {
         Some(H264Type {
             pt,
             rtx: repairs.iter().find(|(apt, _)| *apt == pt).map(|r| r.1),
-            profile_level_id: profile.map_or(Some(BASELINE_LEVEL_1), ProfileLevelId::parse)?,
+            profile_level_id: profile.map_or(Some(BASELINE), ProfileLevelId::parse)?,
         })
     };
-    section.payload_types().filter_map(read).collect()
+    let types: Vec<H264Type> = section.payload_types().filter_map(read).collect();
+    // Of several with one profile and level, str0m takes the last, and it panics where it is
+    // told of more than that one.
+    let class = |t: &H264Type| (t.profile_level_id.rank(), t.profile_level_id.0[2]);
+    let rest = |i: usize| types.iter().skip(i + 1);
+    let is_last = |(i, t): &(usize, &H264Type)| !rest(*i).any(|later| class(later) == class(t));
+    let last = types.iter().enumerate().filter(is_last);
+    last.map(|(_, t)| *t).collect()
 }
 
-/// What a missing `profile-level-id` means (RFC 6184 section 8.1).
-const BASELINE_LEVEL_1: ProfileLevelId = ProfileLevelId([0x42, 0x00, 0x0a]);
+/// What a missing `profile-level-id` means: baseline (RFC 6184 section 8.1). The level is the one
+/// that str0m assumes; nothing of ours depends on it.
+const BASELINE: ProfileLevelId = ProfileLevelId([0x42, 0x00, 0x1f]);
 
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';')
@@ -228,7 +238,15 @@ fn write_section(
     candidates: &mut usize,
     sdp: &mut String,
 ) {
+    let mut mapped = HashSet::new();
     for line in &section.lines {
+        // str0m multiplies repeated maps with all formats of their type: 64 KiB of them cost
+        // four seconds.
+        let map = line.strip_prefix("a=rtpmap:");
+        let type_of = |map: &&str| map.split(' ').next().and_then(|pt| pt.parse::<u8>().ok());
+        if map.is_some_and(|map| !mapped.insert(type_of(&map))) {
+            continue;
+        }
         let is_direction = matches!(
             *line,
             "a=sendrecv" | "a=recvonly" | "a=sendonly" | "a=inactive"

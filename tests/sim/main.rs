@@ -8,5 +8,21 @@ mod link;
 mod peer;
 mod world;
 
+mod cameras;
 mod join;
 mod loss;
+mod memory;
+mod offers;
+mod soak;
+mod storm;
+mod whep;
+
+use std::time::Duration;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}

@@ -132,13 +132,13 @@ mod tests {
                 })
                 .collect()
         });
-        assert_eq!(cuts(noise), []);
-        assert_eq!(cuts((0..25).map(|n| flat(n * 10))), []);
+        assert_eq!(cuts(noise), Vec::<usize>::new());
+        assert_eq!(cuts((0..25).map(|n| flat(n * 10))), Vec::<usize>::new());
         let swing = (0..30_usize).map(|n| {
             let texture = |x: usize, y: usize| 60 + ((x + 16 * n) / 40 + y / 30) % 3 * 30;
             let all = (0..SIZE.1).flat_map(|y| (0..SIZE.0).map(move |x| (x, y)));
             all.map(|(x, y)| texture(x, y) as u8).collect()
         });
-        assert_eq!(cuts(swing), []);
+        assert_eq!(cuts(swing), Vec::<usize>::new());
     }
 }
