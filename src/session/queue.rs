@@ -54,9 +54,12 @@ impl Pacer {
 
     /// Bytes that may leave now; below zero while closed.
     pub fn room(&mut self, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.bytes_per_second).min(self.burst);
-        self.filled = self.filled.max(now);
+        // Asked for every packet of a turn, which all leave at one moment.
+        if now > self.filled {
+            let passed = (now - self.filled).as_secs_f64();
+            self.tokens = (self.tokens + passed * self.bytes_per_second).min(self.burst);
+            self.filled = now;
+        }
         self.tokens
     }
 

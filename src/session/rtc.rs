@@ -22,8 +22,9 @@ use crate::media::h264::SpsFacts;
 
 /// How often str0m reports round trip and loss.
 const STATS_INTERVAL: Duration = Duration::from_secs(2);
-/// Packets kept for repair: three seconds at 8 Mbit/s, or a whole replay of the same size.
-const REPAIR_PACKETS: usize = 2560;
+/// Packets kept for repair: more than a second at 8 Mbit/s, 200 ms of a replay at 50 Mbit/s. Most
+/// of a viewer's memory: 420 bytes each, and str0m's buffer grows but never shrinks.
+const REPAIR_PACKETS: usize = 1024;
 /// Older packets are useless to a viewer that shows pictures at once.
 const REPAIR_AGE: Duration = Duration::from_secs(2);
 /// Repairs may take as much as the pictures themselves, no more: a viewer that asks for

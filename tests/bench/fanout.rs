@@ -251,7 +251,7 @@ impl Bench {
     }
 
     fn unit(&mut self) -> AccessUnit {
-        let is_key_frame = self.next_picture % GOP == 0;
+        let is_key_frame = self.next_picture.is_multiple_of(GOP);
         let ticks = i64::from(self.next_picture) * 90_000 / i64::from(FPS);
         self.next_picture += 1;
         let data = if is_key_frame { &self.key } else { &self.delta };

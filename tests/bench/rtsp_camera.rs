@@ -120,7 +120,7 @@ fn serve(mut stream: TcpStream, clip: &Arc<Vec<Picture>>, written: &Written) -> 
         out.lock()
             .map_err(|_| io::Error::other("lock"))?
             .write_all(&bytes)?;
-        if request.method() == &Method::Play {
+        if *request.method() == Method::Play {
             let (out, clip, written) = (Arc::clone(&out), Arc::clone(clip), Arc::clone(written));
             thread::spawn(move || drop(play(&out, &clip, &written)));
         }

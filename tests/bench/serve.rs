@@ -6,6 +6,7 @@
 //! `PINHOLE_BIN` names another binary. Arrivals are stamped by the kernel, so that the viewers,
 //! which share the machine, spoil the figures less.
 #![allow(clippy::print_stdout)] // its output
+#![allow(clippy::wildcard_enum_match_arm)] // of other crates
 
 mod crowd;
 mod process;
@@ -161,10 +162,10 @@ fn play(camera: &Camera, plan: &Plan, viewers: usize, gso: bool) -> io::Result<(
         cpu * 1e3 / viewer_seconds,
         (cpu / span - base) * 1e3 / viewers as f64,
         cpu * 1e6 / heard.packets as f64,
-        calls.map_or("-".to_owned(), |calls| format!(
-            "{:.2}",
-            calls as f64 / heard.frames as f64
-        )),
+        calls.map_or_else(
+            || "-".to_owned(),
+            |calls| format!("{:.2}", calls as f64 / heard.frames as f64)
+        ),
         pinhole.resident() as f64 / 1e6,
         (pinhole.resident() as f64 - resident as f64) / 1e6 / viewers as f64,
         ms(first),
