@@ -70,6 +70,8 @@ pub enum Event {
     KeyFrameNeeded(KeyFrameReason),
     /// The last packet of the first key frame left.
     FirstPicture,
+    /// The first datagram of the handshake that could not be used, and why. Said once.
+    Trouble(String),
     /// The session is over; it sends nothing after what it has queued already.
     Ended(End),
 }
@@ -194,9 +196,13 @@ impl Session {
         let outcome = self.with(now, |rtc| rtc::receive(rtc, now, from, to, bytes));
         if let Err(error) = outcome {
             // Anybody can send bytes from a viewer's address, so they must not end a session,
-            // nor a handshake: one that really failed ends by `limits.setup_timeout`.
-            self.tally.bad_inputs += 1;
+            // nor a handshake: one that really failed ends by `limits.setup_timeout`. The first
+            // is told, as it may be why (a certificate that we cannot verify).
             trace!(%from, error, "datagram of no use");
+            if self.tally.bad_inputs == 0 && !self.is_connected {
+                self.emit(Event::Trouble(error));
+            }
+            self.tally.bad_inputs += 1;
         }
     }
 
