@@ -76,3 +76,6 @@ fn start_with(
     tokio::spawn(keeper.run());
     handle
 }
+
+#[cfg(test)]
+mod tests;

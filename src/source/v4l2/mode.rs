@@ -175,7 +175,7 @@ impl<'a> Candidate<'a> {
         let area = u64::from(width) * u64::from(height);
         let is_free = wish.size.is_none();
         let fits = !is_free || (self.is_affordable && area <= AUTO_SIZE);
-        let wanted = f64::from(wish.fps.unwrap_or(SMOOTH_FPS)).min(f64::from(SMOOTH_FPS));
+        let wanted = f64::from(wish.fps.unwrap_or(SMOOTH_FPS));
         let is_smooth = self.fps + 0.5 >= wanted;
         let area_key = match fits {
             true => i128::from(area),
