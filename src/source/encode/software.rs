@@ -13,8 +13,8 @@ use openh264::formats::YUVSource;
 
 use super::cut::CutDetector;
 use super::{
-    Coded, EncodeError, Encoder, MIN_BITRATE, Picture, SAFETY_KEY_FRAME_SECONDS,
-    Settings, Unit, raw,
+    Coded, EncodeError, Encoder, MIN_BITRATE, Picture, SAFETY_KEY_FRAME_SECONDS, Settings, Unit,
+    raw,
 };
 use crate::media::pixel::{Colour, Matrix};
 

@@ -176,13 +176,15 @@ impl<'a> Candidate<'a> {
         let is_free = wish.size.is_none();
         let fits = !is_free || (self.is_affordable && area <= AUTO_SIZE);
         let wanted = f64::from(wish.fps.unwrap_or(SMOOTH_FPS));
-        let is_smooth = self.fps + 0.5 >= wanted;
+        let reaches = self.fps + 0.5 >= wanted;
+        let is_smooth = self.fps + 0.5 >= wanted.min(f64::from(SMOOTH_FPS));
         let area_key = match fits {
             true => i128::from(area),
             false => -i128::from(area), // of what is too large, the smallest
         };
         (
             fits,
+            reaches,
             is_smooth,
             area_key,
             (self.fps * 100.0) as i64,
