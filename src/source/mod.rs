@@ -6,10 +6,12 @@
 pub mod backoff;
 pub mod decode;
 pub mod encode;
+mod inbox;
 pub mod pattern;
 pub mod rtsp;
 pub mod supervise;
 pub mod tolerance;
+mod worker;
 
 use tokio::sync::{mpsc, watch};
 

@@ -9,116 +9,112 @@ use tracing::{debug, warn};
 
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
-use super::{End, Gone, Listened, Worker};
+use super::Opener;
+use crate::config::Pattern;
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
 use crate::source::encode::{Coded, EncodeError, Encoder, Settings, Unit};
+use crate::source::worker::{End, Gone, Listened, Worker, chain};
 
-impl Worker {
-    pub(super) fn run(&mut self) -> Result<End, Gone> {
-        self.tell(SourceEvent::Opening)?;
-        let mut run = match self.open() {
-            Ok(run) => run,
-            Err(error) => return Ok(failed(DownReason::Internal, &error)),
-        };
-        self.tell(SourceEvent::Playing(Abilities {
-            can_force_key_frame: true,
-            can_change_rate: true,
-        }))?;
-        self.tell(SourceEvent::Note(format!(
-            "H.264 constrained baseline by {}",
-            run.encoder.name()
-        )))?;
-        loop {
-            if self.listen(Some(run.pace.due()))? == Listened::Closed {
-                debug!(camera = self.name, tally = ?run.all, "closed");
-                return Ok(End::Closed);
-            }
-            if let Some(error) = self.step(&mut run)? {
-                run.errors_in_a_row += 1;
-                run.after_loss = true;
-                run.encoder.force_key_frame();
-                self.tell(SourceEvent::Error {
-                    kind: ErrorKind::Encode,
-                    in_a_row: run.errors_in_a_row,
-                    detail: chain(&error),
-                })?;
-                if run.errors_in_a_row >= MAX_ERRORS {
-                    return Ok(failed(DownReason::Errors, &error));
-                }
-            }
-            self.report(&mut run)?;
+pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Result<End, Gone> {
+    worker.tell(SourceEvent::Opening)?;
+    let mut run = match open(worker, pattern, opener) {
+        Ok(run) => run,
+        Err(error) => return Ok(failed(DownReason::Internal, &error)),
+    };
+    worker.tell(SourceEvent::Playing(Abilities {
+        can_force_key_frame: true,
+        can_change_rate: true,
+    }))?;
+    worker.tell(SourceEvent::Note(format!(
+        "H.264 constrained baseline by {}",
+        run.encoder.name()
+    )))?;
+    loop {
+        if worker.listen(Some(run.pace.due()))? == Listened::Closed {
+            debug!(camera = worker.name, tally = ?run.all, "closed");
+            return Ok(End::Closed);
         }
-    }
-
-    fn open(&self) -> Result<Run, EncodeError> {
-        let pattern = &self.pattern;
-        let (width, height) = (pattern.width, pattern.height);
-        let mut encoder = (self.opener)(&Settings {
-            width,
-            height,
-            fps: pattern.fps,
-            ceiling: pattern.bitrate,
-        })?;
-        if let Some(bps) = self.orders.bitrate {
-            encoder.set_bitrate(bps)?;
-        }
-        let info = format!("{width}X{height} {} FPS", pattern.fps);
-        let painter = Painter::new(width as usize, height as usize, &self.name, &info);
-        let start = Instant::now();
-        Ok(Run {
-            encoder,
-            painter,
-            start,
-            pace: Pace::new(start, pattern.fps),
-            bitrate: self.orders.bitrate,
-            number: 0,
-            last_ticks: -1,
-            after_loss: false,
-            errors_in_a_row: 0,
-            all: Tally::default(),
-            told: Tally::default(),
-            told_at: start,
-        })
-    }
-
-    /// One beat: at most one picture. An error of the encoder is handed back.
-    fn step(&mut self, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
-        let taken = Instant::now();
-        run.all.late += run.pace.take(taken);
-        if self.events.is_closed() {
-            return Err(Gone);
-        }
-        let Ok(place) = self.events.try_reserve() else {
-            run.all.full += 1;
-            return Ok(None);
-        };
-        if std::mem::take(&mut self.orders.key_frame) {
+        if let Some(error) = step(worker, &mut run)? {
+            run.errors_in_a_row += 1;
+            run.after_loss = true;
             run.encoder.force_key_frame();
+            worker.tell(SourceEvent::Error {
+                kind: ErrorKind::Encode,
+                in_a_row: run.errors_in_a_row,
+                detail: chain(&error),
+            })?;
+            if run.errors_in_a_row >= MAX_ERRORS {
+                return Ok(failed(DownReason::Errors, &error));
+            }
         }
-        run.follow(self.orders.bitrate, &self.name);
-        match run.code(taken) {
-            Ok(Some(unit)) => place.send((self.id, SourceEvent::Unit(unit))),
-            Ok(None) => drop(place),
-            Err(error) => return Ok(Some(error)),
-        }
-        Ok(None)
+        report(worker, &mut run)?;
     }
+}
 
-    /// Says from time to time that pictures were left out.
-    fn report(&self, run: &mut Run) -> Result<(), Gone> {
-        let now = Instant::now();
-        let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
-        if late + full == 0 || now < run.told_at + REPORT_EVERY {
-            return Ok(());
-        }
-        (run.told, run.told_at) = (run.all, now);
-        warn!(camera = self.name, late, full, "pictures left out");
-        self.tell(SourceEvent::Note(format!(
-            "{} pictures left out: {late} because this machine is too slow, {full} because the \
-             gateway was behind",
-            late + full
-        )))
+fn open(worker: &Worker, pattern: &Pattern, opener: &Opener) -> Result<Run, EncodeError> {
+    let (width, height) = (pattern.width, pattern.height);
+    let mut encoder = opener(&Settings {
+        width,
+        height,
+        fps: pattern.fps,
+        ceiling: pattern.bitrate,
+    })?;
+    if let Some(bps) = worker.orders.bitrate {
+        encoder.set_bitrate(bps)?;
     }
+    let info = format!("{width}X{height} {} FPS", pattern.fps);
+    let painter = Painter::new(width as usize, height as usize, &worker.name, &info);
+    let start = Instant::now();
+    Ok(Run {
+        encoder,
+        painter,
+        start,
+        pace: Pace::new(start, pattern.fps),
+        bitrate: worker.orders.bitrate,
+        number: 0,
+        last_ticks: -1,
+        after_loss: false,
+        errors_in_a_row: 0,
+        all: Tally::default(),
+        told: Tally::default(),
+        told_at: start,
+    })
+}
+
+/// One beat: at most one picture. An error of the encoder is handed back.
+fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
+    let taken = Instant::now();
+    run.all.late += run.pace.take(taken);
+    if std::mem::take(&mut worker.orders.key_frame) {
+        run.encoder.force_key_frame();
+    }
+    let Some(place) = worker.place()? else {
+        run.all.full += 1;
+        return Ok(None);
+    };
+    run.follow(worker.orders.bitrate, &worker.name);
+    match run.code(taken) {
+        Ok(Some(unit)) => place.send((worker.id, SourceEvent::Unit(unit))),
+        Ok(None) => drop(place),
+        Err(error) => return Ok(Some(error)),
+    }
+    Ok(None)
+}
+
+/// Says from time to time that pictures were left out.
+fn report(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+    let now = Instant::now();
+    let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
+    if late + full == 0 || now < run.told_at + REPORT_EVERY {
+        return Ok(());
+    }
+    (run.told, run.told_at) = (run.all, now);
+    warn!(camera = worker.name, late, full, "pictures left out");
+    worker.tell(SourceEvent::Note(format!(
+        "{} pictures left out: {late} because this machine is too slow, {full} because the \
+         gateway was behind",
+        late + full
+    )))
 }
 
 /// What lives from opening to closing.
@@ -210,16 +206,6 @@ fn failed(reason: DownReason, error: &EncodeError) -> End {
         reason,
         detail: chain(error),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }
 
 /// For the eyes (and the tests' marks) only.
