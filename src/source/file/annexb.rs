@@ -82,7 +82,11 @@ impl<R: Read + Seek> Stream<R> {
                 }
             };
             let is_last = self.is_at_end && rest == self.window.len() && found.is_none();
-            let zeros = self.window[..end].iter().rev().take_while(|b| **b == 0).count();
+            let zeros = self.window[..end]
+                .iter()
+                .rev()
+                .take_while(|b| **b == 0)
+                .count();
             let nal = self.window[..end - zeros].to_vec();
             self.window.drain(..rest);
             self.searched = 0;
@@ -160,7 +164,17 @@ mod tests {
 
     #[test]
     fn pictures_are_cut_where_the_standard_says() {
-        let nals = [SPS, PPS, IDR, IDR_SECOND_SLICE, DELTA, DELIMITER, DELTA, PPS, DELTA];
+        let nals = [
+            SPS,
+            PPS,
+            IDR,
+            IDR_SECOND_SLICE,
+            DELTA,
+            DELIMITER,
+            DELTA,
+            PPS,
+            DELTA,
+        ];
         for code in [&[0, 0, 1][..], &[0, 0, 0, 1], &[0, 0, 0, 0, 0, 1]] {
             let expected: [&[&[u8]]; 4] = [&nals[..4], &nals[4..5], &nals[5..7], &nals[7..]];
             assert_eq!(pictures(stream(&nals, code)), expected);
@@ -179,7 +193,13 @@ mod tests {
 
     #[test]
     fn nothing_comes_of_nothing() {
-        for data in [vec![], vec![0; 10], vec![0, 0, 1], vec![1, 2, 3], vec![0, 0, 1, 0, 0, 1]] {
+        for data in [
+            vec![],
+            vec![0; 10],
+            vec![0, 0, 1],
+            vec![1, 2, 3],
+            vec![0, 0, 1, 0, 0, 1],
+        ] {
             assert_eq!(pictures(data), Vec::<Vec<Vec<u8>>>::new());
         }
     }

@@ -102,7 +102,7 @@ impl Clip {
                 has_b: movie.is_reordered,
             };
         }
-        let first = clip.next()?;
+        let first = clip.next_sample()?;
         if fps.is_none()
             && let Kind::Stream(..) = clip.kind
             && let Some(said) = clip.sets.rate()
@@ -126,7 +126,10 @@ impl Clip {
         let rate = match &self.kind {
             Kind::Stream(..) => {
                 let fps = self.fps.0 as f64 / self.fps.1 as f64;
-                format!("byte stream at {} pictures per second", (fps * 100.0).round() / 100.0)
+                format!(
+                    "byte stream at {} pictures per second",
+                    (fps * 100.0).round() / 100.0
+                )
             }
             Kind::Movie(_) => "MP4".to_owned(),
         };
@@ -141,7 +144,7 @@ impl Clip {
     ///
     /// # Errors
     /// The file cannot be read, breaks its format, or holds no key frame.
-    pub fn next(&mut self) -> Result<Sample, ClipError> {
+    pub fn next_sample(&mut self) -> Result<Sample, ClipError> {
         let mut loops = 0;
         loop {
             let picture = match &mut self.kind {
@@ -234,7 +237,7 @@ struct ParameterSets {
 impl ParameterSets {
     /// Pictures per second as the SPS has them (E.2.1: two ticks for each), within reason.
     fn rate(&self) -> Option<(u64, u64)> {
-        let bits = BitReader::new(ByteReader::skipping_h264_header(self.sps.first()?));
+        let bits = BitReader::new(ByteReader::skipping_h264_header(&self.sps.first()?[..]));
         let sps = SeqParameterSet::from_bits(bits).ok()?;
         let timing = sps.vui_parameters?.timing_info?;
         let rate = (

@@ -20,7 +20,9 @@ pub use clip::{Clip, ClipError, Sample};
 
 use super::worker::{self, End, Gone, Listened, Worker, chain};
 use crate::config::File;
-use crate::media::{Abilities, AccessUnit, CameraId, Codec, Demand, DownReason, SourceEvent, Stages};
+use crate::media::{
+    Abilities, AccessUnit, CameraId, Codec, Demand, DownReason, SourceEvent, Stages,
+};
 
 /// Starts the thread of one clip. It waits for [`Demand::Open`], and ends when the other end of
 /// `demands` is dropped or nobody listens to `events` any more.
@@ -46,7 +48,7 @@ fn run(worker: &mut Worker, file: &File) -> Result<End, Gone> {
     worker.tell(SourceEvent::Note(clip.describe()))?;
     let mut timeline = Timeline::new(Instant::now());
     loop {
-        let sample = match clip.next() {
+        let sample = match clip.next_sample() {
             Ok(sample) => sample,
             Err(error) => return Ok(failed(&file.path, &error)),
         };

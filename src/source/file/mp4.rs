@@ -47,7 +47,10 @@ impl<R: Read + Seek> Movie<R> {
                 None => ClipError::Broken("an MP4 without pictures"),
             });
         }
-        if samples.iter().any(|s| s.offset.saturating_add(u64::from(s.size)) > end) {
+        if samples
+            .iter()
+            .any(|s| s.offset.saturating_add(u64::from(s.size)) > end)
+        {
             return Err(ClipError::Broken("an MP4 that is cut off"));
         }
         let shifts = table.ctts.iter().flat_map(|ctts| &ctts.entries);
@@ -81,9 +84,13 @@ impl<R: Read + Seek> Movie<R> {
         let mut nals = Nals::default();
         let mut rest = &data[..];
         while let Some((length, body)) = rest.split_at_checked(self.length_size) {
-            let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            let length = length
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
             let Some((nal, behind)) = body.split_at_checked(length) else {
-                return Err(ClipError::Broken("a picture whose parts do not fit into it"));
+                return Err(ClipError::Broken(
+                    "a picture whose parts do not fit into it",
+                ));
             };
             if !nal.is_empty() {
                 nals.push(nal);
@@ -137,14 +144,12 @@ fn track(moov: &Moov) -> Result<(&Trak, &Avcc), ClipError> {
     let mut others = Vec::new();
     for track in &moov.trak {
         for codec in &track.mdia.minf.stbl.stsd.codecs {
-            let avcc = match codec {
-                Codec::Avc1(avc1) => Some(&avc1.avcc),
-                Codec::Avc3(avc3) => Some(&avc3.avcc),
-                other => {
-                    let name = format!("{other:?}");
-                    others.push(name.split(['(', ' ', '{']).next().unwrap_or_default().to_owned());
-                    None
-                }
+            let avcc = if let Codec::Avc1(avc1) = codec {
+                Some(&avc1.avcc)
+            } else if let Codec::Avc3(avc3) = codec {
+                Some(&avc3.avcc)
+            } else {
+                None
             };
             if let Some(avcc) = avcc {
                 if !(1..=4).contains(&avcc.length_size) {
@@ -152,6 +157,9 @@ fn track(moov: &Moov) -> Result<(&Trak, &Avcc), ClipError> {
                 }
                 return Ok((track, avcc));
             }
+            let name = format!("{codec:?}");
+            let name = name.split(['(', ' ', '{']).next().unwrap_or_default();
+            others.push(name.to_owned());
         }
     }
     others.truncate(8);
@@ -227,7 +235,10 @@ fn chunks(table: &Stbl) -> impl Iterator<Item = (u64, u32)> {
     let offsets = short.map(|offset| u64::from(*offset)).chain(long.copied());
     let (runs, mut run) = (&table.stsc.entries, 0);
     offsets.zip(1_u32..).map(move |(offset, number)| {
-        while runs.get(run + 1).is_some_and(|next| next.first_chunk <= number) {
+        while runs
+            .get(run + 1)
+            .is_some_and(|next| next.first_chunk <= number)
+        {
             run += 1;
         }
         (offset, runs.get(run).map_or(0, |run| run.samples_per_chunk))

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{debug, warn};
 
+use super::Opener;
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
-use super::Opener;
 use crate::config::Pattern;
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
 use crate::source::encode::{Coded, EncodeError, Encoder, Settings, Unit};
