@@ -282,7 +282,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
     (
         "[[camera]]\nname = \"door\"\nsource = \"file://host/x.mp4\"",
         &[
-            "3:10: camera[1] \"door\" .source: found \"file://host/x.mp4\"; expected \"file:\" and the name of an .mp4 or .h264 file, such as \"file:clip.mp4\" or \"file:/srv/clip.h264\"",
+            "3:10: camera[1] \"door\" .source: found \"file://host/...\"; expected \"file:\" and the name of an .mp4 or .h264 file, such as \"file:clip.mp4\" or \"file:/srv/clip.h264\"",
         ],
     ),
     (

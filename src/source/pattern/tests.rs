@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::media::{AccessUnit, ErrorKind};
+use crate::media::{AccessUnit, DownReason, ErrorKind};
 use crate::source::encode::{Coded, Picture, Unit};
 
 type Act = Box<dyn FnMut(u32) -> Result<(), EncodeError> + Send>;
