@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use jpeg_encoder::{ColorType, Encoder as JpegEncoder, SamplingFactor};
+use pinhole::config::EncoderChoice;
 use pinhole::media::pixel::{Chroma, Colour, Layout, Matrix, PixelFormat};
 use pinhole::source::decode::{DecodeError, Decoded, Decoder, PlaneRef, RawFrame};
 use pinhole::source::encode::{self, Coded, Settings};
@@ -397,7 +398,7 @@ fn every_format_feeds_the_encoder() {
             fps: 30,
             ceiling: 1_000_000,
         };
-        let mut encoder = encode::open(&settings).expect("openh264");
+        let mut encoder = encode::open(&settings, EncoderChoice::Software).expect("openh264");
         let coded = encoder.encode(&picture).expect("encodes");
         assert!(
             matches!(coded, Coded::Unit(unit) if unit.is_key_frame),

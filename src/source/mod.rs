@@ -80,7 +80,7 @@ impl Demands {
 pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle {
     match &camera.source {
         Source::Rtsp(_) => supervise::start(id, camera, events),
-        Source::V4l2(_) => todo!(),
+        Source::V4l2(wish) => v4l2::start(id, camera, wish, events),
         Source::File(file) => {
             let (handle, demands) = SourceHandle::new();
             file::start(id, &camera.name, file.clone(), events, demands.receiver);

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
 pub use picture::{Moment, Painter};
 
-use crate::config::Pattern;
+use crate::config::{EncoderChoice, Pattern};
 use crate::media::{CameraId, Demand, SourceEvent};
 use crate::source::encode::{self, EncodeError, Encoder, Settings};
 use crate::source::worker;
@@ -35,7 +35,9 @@ pub fn start(
     events: Sender<(CameraId, SourceEvent)>,
     demands: UnboundedReceiver<Demand>,
 ) {
-    start_with(id, name, pattern, events, demands, Box::new(encode::open));
+    // Always by software: it stands for itself where nothing else can be had.
+    let opener = |settings: &Settings| encode::open(settings, EncoderChoice::Software);
+    start_with(id, name, pattern, events, demands, Box::new(opener));
 }
 
 /// How a run gets its encoder.

@@ -12,12 +12,15 @@ use super::pace::Pace;
 use super::picture::{Moment, Painter};
 use crate::config::Pattern;
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
-use crate::source::encode::{Coded, EncodeError, Encoder, Settings, Unit};
-use crate::source::worker::{End, Gone, Listened, Worker, chain};
+use crate::source::encode::load::Reporter;
+use crate::source::encode::overload::{Overload, Step};
+use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
+use crate::source::worker::{End, Gone, Listened, Worker};
 
 pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Result<End, Gone> {
+    let maker = Maker { pattern, opener };
     worker.tell(SourceEvent::Opening)?;
-    let mut run = match open(worker, pattern, opener) {
+    let mut run = match open(worker, &maker) {
         Ok(run) => run,
         Err(error) => return Ok(failed(DownReason::Internal, &error)),
     };
@@ -41,29 +44,29 @@ pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Re
             worker.tell(SourceEvent::Error {
                 kind: ErrorKind::Encode,
                 in_a_row: run.errors_in_a_row,
-                detail: chain(&error),
+                detail: error.chain(),
             })?;
             if run.errors_in_a_row >= MAX_ERRORS {
                 return Ok(failed(DownReason::Errors, &error));
             }
         }
+        if let Some(step) = run.step.take()
+            && let Err(error) = follow_step(worker, &maker, &mut run, step)
+        {
+            return Ok(failed(DownReason::Internal, &error));
+        }
+        report_load(worker, &mut run)?;
         report(worker, &mut run)?;
     }
 }
 
-fn open(worker: &Worker, pattern: &Pattern, opener: &Opener) -> Result<Run, EncodeError> {
-    let (width, height) = (pattern.width, pattern.height);
-    let mut encoder = opener(&Settings {
-        width,
-        height,
+fn open(worker: &Worker, maker: &Maker<'_>) -> Result<Run, EncodeError> {
+    let pattern = maker.pattern;
+    let full = Step {
         fps: pattern.fps,
-        ceiling: pattern.bitrate,
-    })?;
-    if let Some(bps) = worker.orders.bitrate {
-        encoder.set_bitrate(bps)?;
-    }
-    let info = format!("{width}X{height} {} FPS", pattern.fps);
-    let painter = Painter::new(width as usize, height as usize, &worker.name, &info);
+        size: (pattern.width, pattern.height),
+    };
+    let (encoder, painter) = maker.make(worker, full)?;
     let start = Instant::now();
     Ok(Run {
         encoder,
@@ -78,7 +81,46 @@ fn open(worker: &Worker, pattern: &Pattern, opener: &Opener) -> Result<Run, Enco
         all: Tally::default(),
         told: Tally::default(),
         told_at: start,
+        overload: Overload::new(full),
+        reporter: Reporter::default(),
+        step: None,
     })
+}
+
+/// Goes on at another rate or size. Media time goes on with it.
+fn follow_step(
+    worker: &Worker,
+    maker: &Maker<'_>,
+    run: &mut Run,
+    step: Step,
+) -> Result<(), EncodeError> {
+    let (width, height) = step.size;
+    if run.painter.size() != (width as usize, height as usize) {
+        (run.encoder, run.painter) = maker.make(worker, step)?;
+    } else if let Err(error) = run.encoder.set_frame_rate(step.fps) {
+        warn!(camera = worker.name, %error, "frame rate");
+    }
+    let interval = Duration::from_secs(1) / step.fps.max(1);
+    run.pace = Pace::new(Instant::now() + interval, step.fps);
+    Ok(())
+}
+
+/// Hands on what the encoder has to tell, and how hard it works.
+fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+    while let Some(news) = run.encoder.poll_news() {
+        match news {
+            News::Chosen(said) => run.reporter.set_encoder(said),
+            News::Fault(detail) => worker.tell(SourceEvent::Error {
+                kind: ErrorKind::Encode,
+                in_a_row: 1,
+                detail,
+            })?,
+        }
+    }
+    match run.reporter.poll(Instant::now(), &run.overload) {
+        Some(load) => worker.tell(SourceEvent::Load(Box::new(load))),
+        None => Ok(()),
+    }
 }
 
 /// One beat: at most one picture. An error of the encoder is handed back.
@@ -117,6 +159,35 @@ fn report(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
     )))
 }
 
+/// What the encoder and painter of a run are made by.
+struct Maker<'a> {
+    pattern: &'a Pattern,
+    opener: &'a Opener,
+}
+
+impl Maker<'_> {
+    /// An encoder and a painter for pictures of one size.
+    fn make(
+        &self,
+        worker: &Worker,
+        step: Step,
+    ) -> Result<(Box<dyn Encoder>, Painter), EncodeError> {
+        let (width, height) = step.size;
+        let mut encoder = (self.opener)(&Settings {
+            width,
+            height,
+            fps: step.fps,
+            ceiling: self.pattern.bitrate,
+        })?;
+        if let Some(bps) = worker.orders.bitrate {
+            encoder.set_bitrate(bps)?;
+        }
+        let info = format!("{width}X{height} {} FPS", step.fps);
+        let painter = Painter::new(width as usize, height as usize, &worker.name, &info);
+        Ok((encoder, painter))
+    }
+}
+
 /// What lives from opening to closing.
 pub(super) struct Run {
     encoder: Box<dyn Encoder>,
@@ -133,6 +204,10 @@ pub(super) struct Run {
     /// Of `all`, what was reported, and when.
     told: Tally,
     told_at: Instant,
+    overload: Overload,
+    reporter: Reporter,
+    /// To be taken before the next picture.
+    step: Option<Step>,
 }
 
 /// Pictures that were not coded.
@@ -172,6 +247,8 @@ impl Run {
         self.last_ticks = ticks.max(self.last_ticks + 1);
         let picture = self.painter.picture(self.last_ticks, taken)?;
         let coded = self.encoder.encode(&picture)?;
+        let finished = Instant::now();
+        self.step = self.overload.push_picture(finished, finished - taken);
         let stages = Stages {
             capture: drawn - taken,
             decode: Duration::ZERO,
@@ -204,7 +281,7 @@ impl Run {
 fn failed(reason: DownReason, error: &EncodeError) -> End {
     End::Failed {
         reason,
-        detail: chain(error),
+        detail: error.chain(),
     }
 }
 
