@@ -310,6 +310,7 @@ const MAX_RATES: usize = 6;
 const MAX_NAME: usize = 32;
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)] // a test panics at what it does not expect
 mod tests {
     use std::path::PathBuf;
 
