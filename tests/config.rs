@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pinhole::config::{
-    Camera, Config, ConfigErrors, KEYS, LATER_KEYS, Latency, MAX_CAMERAS, MAX_TEXT, Pattern,
-    Source, Transport,
+    Camera, Config, ConfigErrors, ControlValue, DeviceName, EncoderChoice, KEYS, LATER_KEYS,
+    Latency, MAX_CAMERAS, MAX_TEXT, Pattern, Source, Transport, V4l2,
 };
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
@@ -31,7 +31,7 @@ fn good(text: &str) -> Config {
 fn rtsp(config: &Config) -> &pinhole::config::Rtsp {
     match &config.cameras[0].source {
         Source::Rtsp(rtsp) => rtsp,
-        Source::Pattern(_) => panic!("a pattern"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -95,13 +95,16 @@ fn every_key_that_the_sample_shows_shows_its_default() {
         assert_eq!(config, Config::default(), "{line}");
     }
     for Sampled { key, line, .. } in &of_camera {
-        let is_pattern = ["size", "fps", "bitrate"].contains(&&**key);
-        let source = if is_pattern { "pattern:" } else { "rtsp://h/p" };
+        let source = match &**key {
+            "size" | "fps" | "bitrate" => "pattern:",
+            "encoder" | "controls" => "v4l2:/dev/video0",
+            _ => "rtsp://h/p",
+        };
         let plain = good(&camera(&format!("source = \"{source}\"")));
         let shown = good(&camera(&format!("source = \"{source}\"\n{line}")));
         assert_eq!(shown, plain, "{line}");
     }
-    assert_eq!((global.len(), of_camera.len()), (22, 9));
+    assert_eq!((global.len(), of_camera.len()), (22, 11));
     let door = good("[[camera]]\nname = \"door\"\nsource = \"pattern:\"");
     let expected = Camera::new("door", Source::Pattern(Pattern::default()));
     assert_eq!(door.cameras, [expected]);
@@ -182,6 +185,32 @@ fn the_examples_are_right() {
 }
 
 // ---- what is accepted ----
+
+#[test]
+fn a_camera_of_this_machine_has_a_name_or_a_node_a_mode_and_controls() {
+    let v4l2 = |lines: &str| match good(&camera(lines)).cameras.remove(0).source {
+        Source::V4l2(v4l2) => v4l2,
+        other => panic!("{other:?}"),
+    };
+    let plain = v4l2("source = \"v4l2:/dev/video2\"");
+    assert_eq!(plain, V4l2::new(DeviceName::new("/dev/video2")));
+    let full = v4l2(
+        "source = \"v4l2:usb-046d_C920-video-index0\"\nsize = \"1280x720\"\nfps = 15\n\
+         bitrate = \"1M\"\nencoder = \"software\"\n\
+         controls = { power_line_frequency = \"50 Hz\", brightness = -5, auto = true }",
+    );
+    assert_eq!(full.device.as_str(), "usb-046d_C920-video-index0");
+    let size = full.size.map(|size| (size.width, size.height));
+    assert_eq!((size, full.fps), (Some((1280, 720)), Some(15)));
+    assert_eq!(full.bitrate, Some(1_000_000));
+    assert_eq!(full.encoder, EncoderChoice::Software);
+    let controls = [
+        ("power_line_frequency", ControlValue::Word("50 Hz".into())),
+        ("brightness", ControlValue::Number(-5)),
+        ("auto", ControlValue::Flag(true)),
+    ];
+    assert_eq!(full.controls, controls.map(|(name, v)| (name.into(), v)));
+}
 
 #[test]
 fn values_may_be_written_with_units_or_as_integers() {
@@ -347,7 +376,6 @@ const SOURCES_WITH_A_SECRET: &[&str] = &[
     "rtsp://u:1/hunter2@h/",
     "rtsp:u:hunter2@h",
     "pattern:hunter2",
-    "v4l2:hunter2",
     "://hunter2@h",
     "RTSP://u:hunter2@h/p",
     "rtsp:///u:hunter2@h",

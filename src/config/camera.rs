@@ -10,9 +10,12 @@ use super::error::{Found, Problem, quoted};
 use super::sections::{Files, belongs};
 use super::units::{BitRate, ByteSize, Count, FrameSize};
 use super::walk::{Section, boolean, frame_size, number, secret, span, string, unexpected, word};
-use super::{Camera, Credentials, Pattern, Rtsp, Secret, Source, Transport};
+use super::{
+    Camera, ControlValue, Credentials, DeviceName, EncoderChoice, Pattern, Rtsp, Secret, Source,
+    Transport, V4l2,
+};
 
-/// Keys of a camera. The last three are known and not in this version.
+/// Keys of a camera. `sub` is known and not in this version.
 pub(super) const KEYS: &[&str] = &[
     "name",
     "source",
@@ -29,16 +32,18 @@ pub(super) const KEYS: &[&str] = &[
     "size",
     "fps",
     "bitrate",
-    "sub",
     "encoder",
     "controls",
+    "sub",
 ];
 
 const RTSP_KEYS: &[&str] = &["username", "password", "password_file", "transport"];
-const PATTERN_KEYS: &[&str] = &["size", "fps", "bitrate"];
+/// Keys of what is encoded here.
+const PICTURE_KEYS: &[&str] = &["size", "fps", "bitrate"];
+const V4L2_KEYS: &[&str] = &["encoder", "controls"];
 
 /// Keys that are known and do nothing yet.
-pub const LATER_KEYS: &[&str] = &["sub", "encoder", "controls"];
+pub const LATER_KEYS: &[&str] = &["sub"];
 
 /// Cameras of one file.
 pub const MAX_CAMERAS: usize = 256;
@@ -49,6 +54,12 @@ const MAX_CREDENTIAL: usize = 256;
 
 /// Characters of a source.
 const MAX_URL: usize = 2048;
+
+/// Characters of a device's name, as long as a file name can be.
+const MAX_DEVICE: usize = 255;
+
+/// Characters of a control's name and of a menu's word; V4L2 has 31 of each.
+const MAX_WORD: usize = 64;
 
 /// Milliseconds.
 const SECOND: u64 = 1000;
@@ -156,10 +167,13 @@ fn camera_name(value: &DeValue<'_>) -> Result<String, Problem> {
 /// What `source` says before its keys are looked at.
 enum Kind {
     Rtsp(Url, Option<Credentials>),
+    V4l2(DeviceName),
     Pattern,
 }
 
-const SOURCES: &str = "\"rtsp://HOST/PATH\" or \"pattern:\"";
+const SOURCES: &str = "\"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"";
+const DEVICE: &str = "\"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)";
+const PICTURES: &str = "a `pattern:` or `v4l2:` source";
 
 fn source(section: &mut Section<'_, '_>, files: &Files<'_>) -> Option<Source> {
     if !section.has("source") {
@@ -167,12 +181,14 @@ fn source(section: &mut Section<'_, '_>, files: &Files<'_>) -> Option<Source> {
         section.fail_here(Problem::Missing(problem));
     }
     let kind = section.get("source", kind);
-    // Keys of both kinds are read whatever the source is, so that all mistakes are told.
+    // Keys of all kinds are read whatever the source is, so that all mistakes are told.
     let rtsp = rtsp_keys(section, files);
-    let pattern = pattern_keys(section);
+    let wish = picture_keys(section);
+    let (encoder, controls) = v4l2_keys(section);
     match kind? {
         Kind::Rtsp(url, in_url) => {
-            foreign(section, PATTERN_KEYS, "a `pattern:` source");
+            foreign(section, PICTURE_KEYS, PICTURES);
+            foreign(section, V4L2_KEYS, "a `v4l2:` source");
             check_user(section, in_url.is_some());
             let (credentials, transport) = rtsp;
             Some(Source::Rtsp(Rtsp {
@@ -181,8 +197,26 @@ fn source(section: &mut Section<'_, '_>, files: &Files<'_>) -> Option<Source> {
                 transport,
             }))
         }
+        Kind::V4l2(device) => {
+            foreign(section, RTSP_KEYS, "an `rtsp://` source");
+            Some(Source::V4l2(V4l2 {
+                device,
+                size: wish.size,
+                fps: wish.fps,
+                bitrate: wish.bitrate,
+                encoder,
+                controls,
+            }))
+        }
         Kind::Pattern => {
             foreign(section, RTSP_KEYS, "an `rtsp://` source");
+            foreign(section, V4L2_KEYS, "a `v4l2:` source");
+            let mut pattern = Pattern::default();
+            if let Some(size) = wish.size {
+                (pattern.width, pattern.height) = (size.width, size.height);
+            }
+            pattern.fps = wish.fps.unwrap_or(pattern.fps);
+            pattern.bitrate = wish.bitrate.unwrap_or(pattern.bitrate);
             Some(Source::Pattern(pattern))
         }
     }
@@ -260,21 +294,58 @@ fn credential(text: String, what: &str) -> Result<String, Problem> {
     Err(Problem::Unexpected { found, expected })
 }
 
-fn pattern_keys(section: &mut Section<'_, '_>) -> Pattern {
-    let mut pattern = Pattern::default();
-    let mut size = FrameSize {
-        width: pattern.width,
-        height: pattern.height,
-    };
-    section.set("size", &mut size, frame_size(64..=3840));
-    (pattern.width, pattern.height) = (size.width, size.height);
-    section.set("fps", &mut pattern.fps, number::<Count, _>(1..=60));
-    section.set(
-        "bitrate",
-        &mut pattern.bitrate,
-        number::<BitRate, _>(50_000..=100_000_000),
-    );
-    pattern
+/// `size`, `fps` and `bitrate`, where they are written.
+#[derive(Default)]
+struct Wish {
+    size: Option<FrameSize>,
+    fps: Option<u32>,
+    bitrate: Option<u32>,
+}
+
+fn picture_keys(section: &mut Section<'_, '_>) -> Wish {
+    Wish {
+        size: section.get("size", frame_size(64..=3840)),
+        fps: section.get("fps", number::<Count, _>(1..=60)),
+        bitrate: section.get("bitrate", number::<BitRate, _>(50_000..=100_000_000)),
+    }
+}
+
+fn v4l2_keys(section: &mut Section<'_, '_>) -> (EncoderChoice, Vec<(String, ControlValue)>) {
+    let mut encoder = EncoderChoice::default();
+    let words = &[
+        ("auto", EncoderChoice::Auto),
+        ("hardware", EncoderChoice::Hardware),
+        ("software", EncoderChoice::Software),
+    ];
+    section.set("encoder", &mut encoder, word(words));
+    let form = "a table such as { brightness = 128, power_line_frequency = \"50 Hz\" }";
+    (encoder, section.map("controls", form, control))
+}
+
+/// One entry of `controls`. Which names and values there are only the device knows.
+fn control(name: &str, value: &DeValue<'_>) -> Result<ControlValue, Problem> {
+    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if name.is_empty() || name.len() > MAX_WORD || !name.bytes().all(is_allowed) {
+        return Err(Problem::Unexpected {
+            found: quoted(name),
+            expected: "the name of a control in lower case, with _ for blanks".to_owned(),
+        });
+    }
+    let number = value
+        .as_integer()
+        .and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+    let text = value.as_str().filter(|text| {
+        !text.is_empty() && text.chars().count() <= MAX_WORD && !text.chars().any(char::is_control)
+    });
+    match (number, value.as_bool(), text) {
+        (Some(number), ..) => Ok(ControlValue::Number(number)),
+        (_, Some(flag), _) => Ok(ControlValue::Flag(flag)),
+        (.., Some(text)) => Ok(ControlValue::Word(text.to_owned())),
+        _ => Err(unexpected(
+            value,
+            "a whole number, true, false or a word of a menu",
+        )),
+    }
 }
 
 fn kind(value: &DeValue<'_>) -> Result<Kind, Problem> {
@@ -285,7 +356,7 @@ fn kind(value: &DeValue<'_>) -> Result<Kind, Problem> {
     };
     let not_yet = |what| Problem::NotYet {
         what,
-        instead: "use \"rtsp://HOST/PATH\" or \"pattern:\"",
+        instead: "use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
     };
     let Some((scheme, rest)) = text.split_once(':') else {
         return Err(wrong(quoted(text), SOURCES));
@@ -297,7 +368,9 @@ fn kind(value: &DeValue<'_>) -> Result<Kind, Problem> {
             let expected = "\"pattern:\" alone; its keys are size, fps and bitrate";
             Err(wrong("\"pattern:\" and more".to_owned(), expected))
         }
-        "v4l2" => Err(not_yet("a `v4l2:` source")),
+        "v4l2" => device(rest)
+            .map(Kind::V4l2)
+            .ok_or_else(|| wrong(quoted(text), DEVICE)),
         "file" => Err(not_yet("a `file:` source")),
         "rtsps" => Err(not_yet("`rtsps://` (RTSP over TLS)")),
         // `user:password@host`, or something like it.
@@ -305,6 +378,17 @@ fn kind(value: &DeValue<'_>) -> Result<Kind, Problem> {
         // What follows may hold a password.
         scheme => Err(wrong(quoted(&format!("{scheme}:...")), SOURCES)),
     }
+}
+
+/// A node below `/dev`, or a bare file name.
+fn device(text: &str) -> Option<DeviceName> {
+    let fits = |b: u8| b.is_ascii_graphic() && b != b'"';
+    let is_plain = !text.is_empty() && text.len() <= MAX_DEVICE && text.bytes().all(fits);
+    let parts_fit = text.split('/').all(|part| part != "." && part != "..");
+    let is_node = text
+        .strip_prefix("/dev/")
+        .is_some_and(|rest| !rest.is_empty() && !rest.split('/').any(str::is_empty));
+    (is_plain && parts_fit && (is_node || !text.contains('/'))).then(|| DeviceName::new(text))
 }
 
 /// Takes an RTSP URL apart. No error repeats any of it: cameras put passwords in every part.

@@ -137,6 +137,7 @@ pub struct Camera {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     Rtsp(Rtsp),
+    V4l2(V4l2),
     Pattern(Pattern),
 }
 
@@ -165,6 +166,45 @@ pub enum Transport {
     Auto,
     Tcp,
     Udp,
+}
+
+/// `source = "v4l2:..."`: a camera of this machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct V4l2 {
+    pub device: DeviceName,
+    /// `size`: even sides of 64 to 3840 pixels; `None` lets Pinhole choose.
+    pub size: Option<units::FrameSize>,
+    /// `fps`: 1 to 60, a limit; `None` lets Pinhole choose.
+    pub fps: Option<u32>,
+    /// `bitrate`: bits per second, 50k to 100M; `None` follows from size and rate.
+    pub bitrate: Option<u32>,
+    pub encoder: EncoderChoice,
+    /// `controls`: V4L2 names in lower case with `_` for blanks, 64 at most, in the order of the
+    /// file.
+    pub controls: Vec<(String, ControlValue)>,
+}
+
+/// Which device: a node below `/dev`, or the name of a link in `/dev/v4l/by-id` or `by-path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceName(String);
+
+/// `encoder`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncoderChoice {
+    /// Hardware where there is some and it works, else software.
+    #[default]
+    Auto,
+    Hardware,
+    Software,
+}
+
+/// One value of `controls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlValue {
+    Number(i64),
+    Flag(bool),
+    /// A word of a menu: "50 Hz".
+    Word(String),
 }
 
 /// `source = "pattern:"`: a generated picture with clock and frame counter.
@@ -203,6 +243,38 @@ impl Rtsp {
             Some(port) => format!("rtsp://{host}:{port}"),
             None => format!("rtsp://{host}"),
         }
+    }
+}
+
+impl DeviceName {
+    /// A path below `/dev`, or a bare file name.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl V4l2 {
+    /// A device with every other key at its default.
+    pub fn new(device: DeviceName) -> Self {
+        Self {
+            device,
+            size: None,
+            fps: None,
+            bitrate: None,
+            encoder: EncoderChoice::Auto,
+            controls: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

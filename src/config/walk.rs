@@ -135,6 +135,43 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
+    /// Reads a table whose names the file chooses, in the order of the file; every wrong entry is
+    /// a mistake of its own. `form` says what such a table looks like.
+    pub(super) fn map<T>(
+        &mut self,
+        key: &str,
+        form: &str,
+        read: impl Fn(&str, &DeValue<'_>) -> Result<T, Problem>,
+    ) -> Vec<(String, T)> {
+        let Some(value) = self.table.get(key) else {
+            return Vec::new();
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            self.fail(key, unexpected(value.get_ref(), form));
+            return Vec::new();
+        };
+        if table.len() > MAX_LIST {
+            let found = format!("{} entries", table.len());
+            let expected = format!("at most {MAX_LIST}");
+            self.fail(key, Problem::Unexpected { found, expected });
+            return Vec::new();
+        }
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let mut map = Vec::new();
+        for (name, value) in entries {
+            let word: &str = name.get_ref();
+            match read(word, value.get_ref()) {
+                Ok(entry) => map.push((word.to_owned(), entry)),
+                Err(problem) => {
+                    let path = format!("{}.{}", self.path_of(key), shown_name(word));
+                    self.found.push(value.span().start, path, problem);
+                }
+            }
+        }
+        map
+    }
+
     /// A table below this one.
     pub(super) fn table<'s>(&'s mut self, key: &str) -> Option<(&'a DeTable<'i>, usize)> {
         let value: &'a Spanned<DeValue<'i>> = self.table.get(key)?;
@@ -233,6 +270,14 @@ fn shown(value: &DeValue<'_>) -> String {
         DeValue::Datetime(_) => "a date or time".to_owned(),
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// A name of the file's own, as a path repeats it.
+fn shown_name(name: &str) -> String {
+    match name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        true => cut(name),
+        false => quoted(name),
     }
 }
 

@@ -62,8 +62,22 @@ pub fn start(filter: &str) -> Result<Log, String> {
     } else {
         lines.init();
     }
+    std::panic::set_hook(Box::new(log_panic));
     Ok(Log {
         lost,
         _worker: worker,
     })
 }
+
+/// A panic is caught where it costs only one viewer or camera; here it gets its line. A library's
+/// message may hold a dump of what a peer sent, so only the beginning of its first line is shown.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let first_line = message.lines().next().unwrap_or_default();
+    let shown: String = first_line.chars().take(MAX_PANIC_MESSAGE).collect();
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, "panic: {shown}");
+}
+
+/// Characters of a panic's message that are logged.
+const MAX_PANIC_MESSAGE: usize = 200;

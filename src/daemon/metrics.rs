@@ -170,7 +170,8 @@ fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Result {
         ([("state", state)], count as f64)
     });
     out.gauges("viewers", "Sessions by state.", by_state)?;
-    let sum = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).sum();
+    // An empty sum is -0.0.
+    let sum = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).sum::<f64>() + 0.0;
     let max = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).fold(0.0, f64::max);
     out.gauge(
         "viewers_bits_per_second",
@@ -215,6 +216,7 @@ fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
         sessions_panicked,
         sessions_half_open_reaped,
         sessions_expired,
+        sessions_drained,
         refused_viewers,
         refused_viewers_per_camera,
         refused_half_open,
@@ -286,6 +288,7 @@ fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
             ("panicked", sessions_panicked),
             ("half_open", sessions_half_open_reaped),
             ("expired", sessions_expired),
+            ("drained", sessions_drained),
         ],
     )?;
     out.by_reason(

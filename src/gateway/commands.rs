@@ -10,7 +10,7 @@ use super::Gateway;
 use super::viewer::{NewViewer, Viewer, ViewerId};
 use crate::media::CameraId;
 use crate::session::offer::OfferError;
-use crate::session::{Session, Setup, State};
+use crate::session::{End, Session, Setup, State};
 use crate::whep::{Command, ETag, Fragment, IfMatch, Outcome, Refusal, SessionKey};
 
 /// Told to a client that came when a limit was reached.
@@ -87,7 +87,11 @@ impl Gateway {
             peer,
             setup_timeout: self.config.limits.setup_timeout,
             session_age: self.config.limits.session_age,
-            advertised: self.advertised_for(peer, candidates),
+            advertised: if self.config.ice.advertise.is_empty() {
+                Vec::new()
+            } else {
+                candidates.to_vec()
+            },
         };
         self.viewers.insert(viewer, Viewer::new(now, new));
         self.cameras[id.0 as usize].add_viewer(viewer);
@@ -99,15 +103,6 @@ impl Gateway {
             etag,
             answer,
         })
-    }
-
-    /// With `ice.advertise`, datagrams come to addresses that no candidate has.
-    fn advertised_for(&self, peer: IpAddr, candidates: &[SocketAddr]) -> Option<SocketAddr> {
-        if self.config.ice.advertise.is_empty() {
-            return None;
-        }
-        let same_family = candidates.iter().find(|c| c.is_ipv4() == peer.is_ipv4());
-        same_family.or_else(|| candidates.first()).copied()
     }
 
     fn admit(&mut self, id: CameraId) -> Result<(), Refusal> {
@@ -180,7 +175,7 @@ impl Gateway {
 
     fn close(&mut self, now: Instant, key: SessionKey) -> Result<Outcome, Refusal> {
         let id = self.viewer_with(key)?;
-        self.with_viewer(id, |viewer, _| viewer.session.close(now));
+        self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Left));
         Ok(Outcome::Closed)
     }
 

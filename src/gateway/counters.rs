@@ -23,6 +23,8 @@ pub struct Counters {
     pub sessions_half_open_reaped: u64,
     /// Older than `limits.session_age`.
     pub sessions_expired: u64,
+    /// Ended because the process ends.
+    pub sessions_drained: u64,
     /// Refused: `limits.viewers`.
     pub refused_viewers: u64,
     /// Refused: `limits.viewers_per_camera` or `max_viewers`.

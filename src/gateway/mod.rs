@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::media::histogram::Histogram;
 use crate::media::{CameraId, Demand, SourceEvent};
 use crate::session::queue::Pacer;
-use crate::session::{Certificate, Datagram};
+use crate::session::{Certificate, Datagram, End};
 
 pub use counters::Counters;
 
@@ -174,9 +174,7 @@ impl Gateway {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            self.with_viewer(id, |viewer, common| {
-                viewer.on_timeout(now, &mut common.counters);
-            });
+            self.with_viewer(id, |viewer, _| viewer.on_timeout(now));
         }
     }
 
@@ -242,7 +240,7 @@ impl Gateway {
         self.is_draining = true;
         let all: Vec<ViewerId> = self.viewers.keys().copied().collect();
         for id in all {
-            self.with_viewer(id, |viewer, _| viewer.session.close(now));
+            self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Drained));
         }
     }
 

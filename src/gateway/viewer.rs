@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
-use super::{Common, Counters, Gateway};
+use super::{Common, Gateway};
 use crate::hub::Replay;
 use crate::media::CameraId;
 use crate::media::frame::Need;
@@ -34,16 +34,16 @@ pub(super) struct Viewer {
     /// Half-open until then, or expired then.
     deadline: Option<Instant>,
     session_age: Option<Duration>,
-    /// `ice.advertise` stands for this address: what the session knows, and what datagrams come
-    /// to and leave from.
-    advertised: Option<Alias>,
+    /// With `ice.advertise`, one for each family at most.
+    aliases: Vec<Alias>,
 }
 
-/// An address of a candidate that no interface of ours has.
+/// A candidate that no interface of ours has (`ice.advertise`), and the address of ours that
+/// its datagrams come to, once one came.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Alias {
-    pub(super) candidate: SocketAddr,
-    pub(super) local: Option<SocketAddr>,
+struct Alias {
+    candidate: SocketAddr,
+    local: Option<SocketAddr>,
 }
 
 /// What a new viewer is made of.
@@ -55,7 +55,8 @@ pub(super) struct NewViewer {
     pub(super) peer: IpAddr,
     pub(super) setup_timeout: Duration,
     pub(super) session_age: Option<Duration>,
-    pub(super) advertised: Option<SocketAddr>,
+    /// Candidates that stand for addresses of ours.
+    pub(super) advertised: Vec<SocketAddr>,
 }
 
 impl Viewer {
@@ -73,10 +74,7 @@ impl Viewer {
             is_dirty: false,
             deadline: Some(now + new.setup_timeout),
             session_age: new.session_age,
-            advertised: new.advertised.map(|candidate| Alias {
-                candidate,
-                local: None,
-            }),
+            aliases: aliases(&new.advertised),
         }
     }
 
@@ -85,20 +83,18 @@ impl Viewer {
         self.deadline.map_or(session, |at| at.min(session))
     }
 
-    pub(super) fn on_timeout(&mut self, now: Instant, counters: &mut Counters) {
-        if self.deadline.is_some_and(|at| at <= now) {
-            self.deadline = None;
-            match self.session.state() {
-                State::Connecting => counters.sessions_half_open_reaped += 1,
-                State::Waiting | State::CatchingUp | State::Playing => {
-                    counters.sessions_expired += 1;
-                }
-                State::Ended => return,
-            }
-            self.session.close(now);
-        } else {
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        if self.deadline.is_none_or(|at| at > now) {
             self.session.handle_timeout(now);
+            return;
         }
+        self.deadline = None;
+        let why = match self.session.state() {
+            State::Connecting => End::HalfOpen,
+            State::Waiting | State::CatchingUp | State::Playing => End::Expired,
+            State::Ended => return,
+        };
+        self.session.close(now, why);
     }
 
     fn on_connected(&mut self) {
@@ -111,7 +107,8 @@ impl Viewer {
 
     /// The candidate that a datagram to this local address belongs to.
     pub(super) fn candidate_for(&mut self, to: SocketAddr) -> SocketAddr {
-        match &mut self.advertised {
+        let mut aliases = self.aliases.iter_mut();
+        match aliases.find(|alias| alias.candidate.is_ipv4() == to.is_ipv4()) {
             Some(alias) => {
                 alias.local = Some(to);
                 alias.candidate
@@ -122,8 +119,9 @@ impl Viewer {
 
     /// The reverse of [`Self::candidate_for`].
     pub(super) fn readdress(&self, outbox: &mut [Datagram]) {
-        if let Some(local) = self.advertised.and_then(|alias| alias.local) {
-            outbox.iter_mut().for_each(|datagram| datagram.from = local);
+        for alias in &self.aliases {
+            let of_alias = outbox.iter_mut().filter(|d| d.from == alias.candidate);
+            of_alias.for_each(|datagram| datagram.from = alias.local.unwrap_or(datagram.from));
         }
     }
 
@@ -134,6 +132,17 @@ impl Viewer {
             self.since = now;
         }
     }
+}
+
+/// The first of each family.
+fn aliases(advertised: &[SocketAddr]) -> Vec<Alias> {
+    let first = |is_ipv4| advertised.iter().find(move |a| a.is_ipv4() == is_ipv4);
+    let both = [first(true), first(false)].into_iter().flatten();
+    both.map(|candidate| Alias {
+        candidate: *candidate,
+        local: None,
+    })
+    .collect()
 }
 
 impl Gateway {
@@ -234,19 +243,20 @@ impl Gateway {
         };
         let watched = now.saturating_duration_since(viewer.opened);
         let watched_s = watched.as_secs();
-        match end {
-            End::Left => {
-                self.common.counters.sessions_left += 1;
-                info!(viewer = id.0, watched_s, "viewer left");
-            }
-            End::ConsentLost => {
-                self.common.counters.sessions_lost += 1;
-                info!(viewer = id.0, watched_s, "viewer lost: no answer any more");
-            }
-            End::Failed(error) => {
-                self.common.counters.sessions_failed += 1;
-                warn!(viewer = id.0, watched_s, error, "viewer failed");
-            }
+        let counters = &mut self.common.counters;
+        let (counter, why) = match end {
+            End::Left => (&mut counters.sessions_left, "it left"),
+            End::HalfOpen => (&mut counters.sessions_half_open_reaped, "never connected"),
+            End::Expired => (&mut counters.sessions_expired, "limits.session_age"),
+            End::Drained => (&mut counters.sessions_drained, "pinhole ends"),
+            End::ConsentLost => (&mut counters.sessions_lost, "it answers no more"),
+            End::Failed(_) => (&mut counters.sessions_failed, "it failed"),
+        };
+        *counter += 1;
+        if let End::Failed(error) = end {
+            warn!(viewer = id.0, watched_s, error, "viewer ended");
+        } else {
+            info!(viewer = id.0, watched_s, why, "viewer ended");
         }
         // What is queued (BYE, DTLS close) leaves in this turn, then it is removed.
         let camera = viewer.camera;

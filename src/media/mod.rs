@@ -8,6 +8,7 @@ pub mod frame;
 pub mod h264;
 pub mod histogram;
 pub mod packetize;
+pub mod pixel;
 pub mod time;
 
 use std::fmt;

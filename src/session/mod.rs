@@ -89,6 +89,12 @@ pub enum KeyFrameReason {
 pub enum End {
     /// The viewer said so (DTLS close, WHEP DELETE).
     Left,
+    /// It was not connected in time.
+    HalfOpen,
+    /// It reached the age at which sessions end.
+    Expired,
+    /// The process ends.
+    Drained,
     /// No answer to ICE checks any more (RFC 7675).
     ConsentLost,
     /// It failed; for the log.
@@ -341,12 +347,12 @@ impl Session {
     }
 
     /// Ends the session from our side: BYE and DTLS close are queued.
-    pub fn close(&mut self, now: Instant) {
-        let outcome = self.with(now, rtc::close);
-        self.finish(match outcome {
-            Ok(()) => End::Left,
-            Err(error) => End::Failed(error),
-        });
+    pub fn close(&mut self, now: Instant, why: End) {
+        // Said first: what the drain sees is the consequence.
+        self.finish(why);
+        if let Err(error) = self.with(now, rtc::close) {
+            tracing::debug!(error, "a session ended without saying good-bye");
+        }
     }
 
     /// Adds what a trickle fragment brought; candidates that cannot be used are dropped.

@@ -81,6 +81,10 @@ impl<'a> Section<'a> {
         matches!(self.kind, "audio" | "video")
     }
 
+    fn is_known(&self) -> bool {
+        self.is_media() || self.kind == "application"
+    }
+
     fn attribute(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let prefix = format!("a={name}:");
         let lines: Vec<&'a str> = self
@@ -129,6 +133,10 @@ fn split(text: &str) -> Result<Vec<Section<'_>>, OfferError> {
     match sections.len() {
         1 => Err(bad("it has no media section")),
         n if n > MAX_SECTIONS => Err(bad("it has more than 16 media sections")),
+        // str0m would leave it out of the answer, which must have as many (RFC 3264 section 6).
+        _ if sections[1..].iter().any(|s| !s.is_known()) => Err(bad(
+            "it has a media section that is neither audio, video nor application",
+        )),
         _ => Ok(sections),
     }
 }

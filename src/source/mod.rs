@@ -4,11 +4,13 @@
 //! Not here: who watches (gateway), fan-out (hub).
 
 pub mod backoff;
+pub mod decode;
 pub mod encode;
 pub mod pattern;
 pub mod rtsp;
 pub mod supervise;
 pub mod tolerance;
+pub mod v4l2;
 
 use tokio::sync::{mpsc, watch};
 
@@ -75,6 +77,7 @@ impl Demands {
 pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle {
     match &camera.source {
         Source::Rtsp(_) => supervise::start(id, camera, events),
+        Source::V4l2(_) => todo!(),
         Source::Pattern(picture) => {
             let (handle, demands) = SourceHandle::new();
             pattern::start(id, &camera.name, *picture, events, demands.receiver);

@@ -66,7 +66,7 @@ pub(super) fn start(id: CameraId, camera: &Camera, events: EventSender) -> Sourc
             pacing: Pacing::new(),
             known: None,
             penalty: None,
-            groups: Vec::new(),
+            teardowns: Teardowns::default(),
         };
         tokio::spawn(supervisor.run());
     }
@@ -149,8 +149,7 @@ struct Supervisor {
     known: Option<Wire>,
     /// The password was refused: not before then, whoever asks.
     penalty: Option<(Instant, End)>,
-    /// Sessions whose TEARDOWN is under way: retina's task holds the group until it is done.
-    groups: Vec<Weak<SessionGroup>>,
+    teardowns: Teardowns,
 }
 
 /// Why an opened camera is let go.
@@ -191,19 +190,20 @@ impl Supervisor {
             if until > Instant::now() {
                 self.penalty = Some((until, end.clone()));
                 self.say_down(&end, until).await;
-                if let Some(asked) = self.pause(until, end.pace).await.err() {
+                if let Err(asked) = self.pause(until, end.pace).await {
                     return asked;
                 }
             }
             self.penalty = None;
         }
+        let mut answers = false;
         loop {
             self.say(SourceEvent::Opening).await;
             if self.events.is_closed() {
                 return Asked::Stop; // the loop is gone
             }
             let started = Instant::now();
-            let finished = match self.attempt().await {
+            let finished = match self.attempt(answers).await {
                 Ok(finished) => finished,
                 Err(asked) => return asked,
             };
@@ -220,42 +220,44 @@ impl Supervisor {
             // Told first, then let go.
             self.say_down(&end, until).await;
             drop(session);
-            if let Err(asked) = self.pause(until, end.pace).await {
-                return asked;
-            }
+            answers = match self.pause(until, end.pace).await {
+                Ok(answers) => answers,
+                Err(asked) => return asked,
+            };
             self.penalty = None;
         }
     }
 
-    /// One attempt, or that we were asked to stop it (then it is over and torn down).
-    async fn attempt(&mut self) -> Result<Finished, Asked> {
-        let connected = tokio::select! {
-            biased;
-            asked = asked(&mut self.demands) => return Err(asked),
-            connected = self.connector.connect() => connected,
-        };
-        if let Err(end) = connected {
-            return Ok(Finished::before_play(end, self.known));
+    /// One attempt, or that we were asked to stop it (then it is over and torn down). `answers`:
+    /// the port is known to take connections.
+    async fn attempt(&mut self, answers: bool) -> Result<Finished, Asked> {
+        if !answers {
+            let connected = tokio::select! {
+                biased;
+                asked = asked(&mut self.demands) => return Err(asked),
+                connected = self.connector.connect() => connected,
+            };
+            if let Err(end) = connected {
+                return Ok(Finished::before_play(end, self.known));
+            }
         }
-        let group = Arc::new(SessionGroup::default());
+        let (group, teardown) = self.teardowns.next_session();
         let run = Run {
             id: self.id,
             camera: self.camera.clone(),
             rtsp: self.rtsp.clone(),
             known: self.known,
-            group: group.clone(),
-            teardown: self.teardown_policy(),
+            group,
+            teardown,
             events: self.events.clone(),
         };
-        self.groups.push(Arc::downgrade(&group));
-        drop(group);
         let mut task = Aborting(tokio::spawn(run.run()));
         tokio::select! {
             biased;
             asked = asked(&mut self.demands) => {
                 task.0.abort();
                 let _ = (&mut task.0).await;
-                self.await_teardown().await;
+                self.teardowns.wait().await;
                 Err(asked)
             }
             ended = &mut task.0 => Ok(ended.unwrap_or_else(|error| {
@@ -264,34 +266,24 @@ impl Supervisor {
         }
     }
 
-    /// Waits until `until`, or until the port of a camera that is away answers.
-    async fn pause(&mut self, until: Instant, pace: Pace) -> Result<(), Asked> {
+    /// Waits until `until`, or until the port of a camera that is away answers (then true).
+    async fn pause(&mut self, until: Instant, pace: Pace) -> Result<bool, Asked> {
         tokio::select! {
             biased;
             asked = asked(&mut self.demands) => {
-                self.await_teardown().await;
+                self.teardowns.wait().await;
                 Err(asked)
             }
-            () = async {
-                teardown_of(&self.groups).await;
+            answers = async {
+                self.teardowns.wait().await;
                 match pace {
                     Pace::Probe => probe_until(&self.connector, until).await,
-                    Pace::Soon | Pace::Slow | Pace::Costly => sleep_until(until.into()).await,
+                    Pace::Soon | Pace::Slow | Pace::Costly => {
+                        sleep_until(until.into()).await;
+                        false
+                    }
                 }
-            } => Ok(()),
-        }
-    }
-
-    async fn await_teardown(&self) {
-        teardown_of(&self.groups).await;
-    }
-
-    fn teardown_policy(&mut self) -> TeardownPolicy {
-        self.groups.retain(|group| group.strong_count() > 0);
-        if self.groups.len() < MAX_TEARDOWNS {
-            TeardownPolicy::Auto
-        } else {
-            TeardownPolicy::Never
+            } => Ok(answers),
         }
     }
 
@@ -322,20 +314,44 @@ async fn asked(demands: &mut Demands) -> Asked {
     }
 }
 
-async fn probe_until(connector: &Connector, until: Instant) {
+/// Tries the port again and again: whether it answered before `until`.
+async fn probe_until(connector: &Connector, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         sleep(left.min(PROBE_EVERY)).await;
-        if left <= PROBE_EVERY || connector.probe(PROBE_LIMIT).await {
-            return;
+        if left <= PROBE_EVERY {
+            return false;
+        }
+        if connector.probe(PROBE_LIMIT).await {
+            return true;
         }
     }
 }
 
-/// Gives the last session's TEARDOWN its time: cameras with room for one session refuse the next.
-async fn teardown_of(groups: &[Weak<SessionGroup>]) {
-    if let Some(group) = groups.last().and_then(Weak::upgrade) {
-        let _ = timeout(TEARDOWN_LIMIT, group.await_teardown()).await;
+/// TEARDOWNs under way, one group per session: retina's task holds it until it is done.
+#[derive(Default)]
+struct Teardowns {
+    groups: Vec<Weak<SessionGroup>>,
+}
+
+impl Teardowns {
+    /// For a new session: its group, and whether it may have a TEARDOWN.
+    fn next_session(&mut self) -> (Arc<SessionGroup>, TeardownPolicy) {
+        self.groups.retain(|group| group.strong_count() > 0);
+        if self.groups.len() >= MAX_TEARDOWNS {
+            return (Arc::default(), TeardownPolicy::Never);
+        }
+        let group = Arc::new(SessionGroup::default());
+        self.groups.push(Arc::downgrade(&group));
+        (group, TeardownPolicy::Auto)
+    }
+
+    /// Gives the last session's TEARDOWN its time: cameras with room for one session refuse the
+    /// next.
+    async fn wait(&self) {
+        if let Some(group) = self.groups.last().and_then(Weak::upgrade) {
+            let _ = timeout(TEARDOWN_LIMIT, group.await_teardown()).await;
+        }
     }
 }
 
@@ -439,6 +455,24 @@ mod tests {
         assert_eq!(next - now, Duration::from_millis(500));
         let next = pacing.on_end(Pace::Soon, NONE, now, now, 0);
         assert_eq!(next - now, secs(1));
+    }
+
+    #[test]
+    fn sessions_that_cannot_be_torn_down_do_not_pile_up() {
+        let mut teardowns = Teardowns::default();
+        let is_auto = |policy| matches!(policy, TeardownPolicy::Auto);
+        let mut held = Vec::new();
+        for _ in 0..MAX_TEARDOWNS {
+            let (group, policy) = teardowns.next_session();
+            assert!(is_auto(policy));
+            held.push(group);
+        }
+        for _ in 0..100 {
+            assert!(!is_auto(teardowns.next_session().1));
+        }
+        assert_eq!(teardowns.groups.len(), MAX_TEARDOWNS);
+        held.pop();
+        assert!(is_auto(teardowns.next_session().1));
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod access;
 
 use http::header::{ALLOW, HOST, LOCATION};
 use http::{HeaderName, HeaderValue};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use super::status::Health;
@@ -354,3 +356,76 @@ fn health_is_strict_only_when_asked() {
     assert_eq!(code("/healthz?strict", 1), 503);
     assert_eq!(code("/healthz?strict=1", 0), 200);
 }
+
+#[test]
+fn no_request_makes_us_panic() {
+    let seed = 0x0050_1e57;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let policies = [open_policy(), token_policy()];
+    for round in 0..20_000 {
+        let mut text = |most: usize| -> String {
+            let words = rng.random_range(0..=most);
+            (0..words)
+                .map(|_| WORDS[rng.random_range(0..WORDS.len())])
+                .collect()
+        };
+        let (uri, value, body) = (format!("/{}", text(6)), text(4), text(8));
+        let Ok(uri) = uri.parse::<Uri>() else {
+            continue;
+        };
+        let mut request = request(METHODS[rng.random_range(0..METHODS.len())], "/", &[SDP]);
+        request.uri = uri;
+        let name = HEADERS[rng.random_range(0..HEADERS.len())];
+        request
+            .headers
+            .insert(name, HeaderValue::from_str(&value).unwrap());
+        let action = route(&policies[round % 2], &request, body.as_bytes());
+        if let Action::Respond(response) = action {
+            let status = response.status().as_u16();
+            assert!(
+                [204, 303].contains(&status) || (400..500).contains(&status),
+                "seed {seed}, round {round}: {status}"
+            );
+        }
+        let _ = Fragment::parse(body.as_bytes());
+    }
+}
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "BREW"];
+const WORDS: [&str; 24] = [
+    "/",
+    "whep",
+    "session",
+    "api",
+    "cameras",
+    "healthz",
+    "?token=",
+    "&",
+    "%",
+    "%ff",
+    "=",
+    ":",
+    "[::1]",
+    "localhost",
+    "*",
+    "\"",
+    "W/\"a\"",
+    ",",
+    KEY,
+    TOKEN,
+    "application/sdp",
+    "Bearer ",
+    "//",
+    "@",
+];
+const HEADERS: [&str; 9] = [
+    "host",
+    "origin",
+    "authorization",
+    "cookie",
+    "if-match",
+    "content-type",
+    "accept",
+    "sec-fetch-site",
+    "content-encoding",
+];

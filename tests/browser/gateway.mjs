@@ -9,6 +9,8 @@ import { freeTcp, startCamera, startDemo, startPinhole } from './processes.mjs';
 
 /** From the click to the first picture, ms: the budget is 300. */
 const FIRST_FRAME_MS = 3 * 300;
+/** From the click to live pictures of a camera with a key frame every 4 s, ms: the budget is 1000. */
+const LIVE_MS = 3 * 1000;
 /** From the camera's return to its picture, ms: the budget is 1000 after Pinhole could know. */
 const RETURN_MS = 3 * 1000;
 
@@ -123,6 +125,59 @@ async function cameraGoesAndComesBack({ shoot }) {
   });
 }
 
+async function joinInMidGopIsFastAndLive() {
+  const camera = await startCamera(await freeTcp(), 100); // a key frame every 4 s
+  const { url } = await startPinhole(cameraTable('yard', camera.url));
+  return withBrowser(async (browser) => {
+    const first = await openPage(browser, url);
+    await untilPlaying(first, 'yard', 15_000);
+    await first.waitForTimeout(4500); // a whole GOP is cached
+    await first.context().close();
+    const joins = [];
+    for (let i = 0; i < 4; i += 1) {
+      const page = await openPage(browser, `${url}?live=0`);
+      await page.waitForSelector('[data-camera=yard]');
+      await page.waitForTimeout(700 * i);
+      joins.push(await page.evaluate(joinAndWatch, { name: 'yard', ms: 3000 }));
+      const { freezeCount, bufferMs } = await figures(page, 'yard');
+      Object.assign(joins[i], { freezes: freezeCount, bufferMs });
+      await page.context().close();
+    }
+    const show = (key) => joins.map((j) => Math.round(j[key])).join(', ');
+    const figuresText = `first picture after ${show('firstMs')} ms, live after ${show('liveMs')} ms, buffer ${show('bufferMs')} ms, freezes ${show('freezes')}, longest pause ${show('pauseMs')} ms`;
+    assert.ok(joins.every((j) => j.freezes === 0), figuresText);
+    assert.ok(quantile(joins.map((j) => j.firstMs), 0.5) <= FIRST_FRAME_MS, figuresText);
+    assert.ok(quantile(joins.map((j) => j.liveMs), 0.5) <= LIVE_MS, figuresText);
+    return figuresText;
+  });
+}
+
+/**
+ * Runs in the page: clicks a camera and follows its pictures by RTP time. Live is the first of
+ * the pictures that all come within 60 ms of their steady pace.
+ */
+function joinAndWatch({ name, ms }) {
+  const video = document.querySelector(`[data-camera="${name}"] video`);
+  const seen = [];
+  const start = performance.now();
+  document.querySelector(`[data-camera="${name}"] .open`).click();
+  return new Promise((done) => {
+    video.requestVideoFrameCallback(function next(now, { rtpTimestamp }) {
+      seen.push({ at: now - start, lag: now - rtpTimestamp / 90 });
+      if (now - start < ms) video.requestVideoFrameCallback(next);
+      else done(judge());
+    });
+  });
+
+  function judge() {
+    const steady = seen.slice(-25).map((s) => s.lag).sort((a, b) => a - b)[12];
+    let live = seen.length - 1;
+    while (live > 0 && seen[live - 1].lag - steady < 60) live -= 1;
+    const pauses = seen.slice(1).map((s, i) => s.at - seen[i].at);
+    return { firstMs: seen[0].at, liveMs: seen[live].at, pauseMs: Math.max(...pauses) };
+  }
+}
+
 async function stoppedCameraIsTold({ shoot }) {
   const port = await freeTcp();
   const camera = await startCamera(port, 25);
@@ -211,6 +266,7 @@ export const cases = {
   'demo: plays without a freeze': demoPlays,
   'demo: a click shows the picture soon': clickShowsThePictureSoon,
   'demo: a wrong token is refused in words': wrongTokenIsRefusedInWords,
+  'camera: a join in mid-GOP is fast and live': joinInMidGopIsFastAndLive,
   'camera: goes and comes back': cameraGoesAndComesBack,
   'camera: stands still and is told': stoppedCameraIsTold,
   'camera: unknown and absent are said': unknownAndAbsentCamerasAreSaid,

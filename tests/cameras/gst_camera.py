@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """A camera made of GStreamer's RTSP server: real H.264, real RTSP, no hardware.
 
-usage: gst_camera.py [--port N] [--user U --password P [--auth digest|basic]]
+usage: gst_camera.py [--address IP] [--port N] [--user U --password P [--auth digest|basic]]
                      [--transport both|tcp|udp] [--size WxH] [--fps N] [--gop N] [--bitrate KBIT]
                      [--until-eof]
-Listens on 127.0.0.1 only. Port 0 (the default) takes a free one. Its first line of output is the
+Listens on 127.0.0.1 unless told otherwise. Port 0 (the default) takes a free one. Its first line of output is the
 base URL; then it serves until killed (--until-eof: until its standard input ends).
 
   /h264   H.264 baseline, SPS and PPS in the stream and in the SDP
@@ -31,6 +31,7 @@ from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 def parse_arguments():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--user")
     parser.add_argument("--password")
@@ -96,7 +97,7 @@ def main():
     options = parse_arguments()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(options.address)
     server.set_service(str(options.port))
     permissions = guard(server, options) if options.user else None
     lower = {
@@ -115,7 +116,7 @@ def main():
         server.get_mount_points().add_factory(path, factory)
     if server.attach(None) == 0:
         sys.exit(f"cannot listen on port {options.port}")
-    print(f"rtsp://127.0.0.1:{server.get_bound_port()}", flush=True)
+    print(f"rtsp://{options.address}:{server.get_bound_port()}", flush=True)
     if options.until_eof:
 
         def wait_for_end():

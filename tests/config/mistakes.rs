@@ -194,7 +194,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         "[camera]\nname = \"door\"",
         &[
             "1:1: camera: found a table; expected a list of tables, each written [[camera]]",
-            "1:1: camera[1] \"door\": `source` is missing; expected \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "1:1: camera[1] \"door\": `source` is missing; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
         ],
     ),
     (
@@ -205,7 +205,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         "[[camera]]",
         &[
             "1:1: camera[1]: `name` is missing; the name is the last part of the camera's URL, such as \"door\"",
-            "1:1: camera[1]: `source` is missing; expected \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "1:1: camera[1]: `source` is missing; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
         ],
     ),
     (
@@ -227,33 +227,74 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[camera]]\nname = \"door\"\nsource = \"v4l2:/dev/video0\"",
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:\"",
         &[
-            "3:10: camera[1] \"door\" .source: a `v4l2:` source is not in this version; use \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: found \"v4l2:\"; expected \"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:video 0\"",
+        &[
+            "3:10: camera[1] \"door\" .source: found \"v4l2:video 0\"; expected \"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:/etc/passwd\"",
+        &[
+            "3:10: camera[1] \"door\" .source: found \"v4l2:/etc/passwd\"; expected \"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:/dev/../x\"",
+        &[
+            "3:10: camera[1] \"door\" .source: found \"v4l2:/dev/../x\"; expected \"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:a/b\"",
+        &[
+            "3:10: camera[1] \"door\" .source: found \"v4l2:a/b\"; expected \"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:/dev/video0\"\nencoder = \"gpu\"\ntransport = \"tcp\"\ncontrols = { Brightness = 1, gain = 1.5, hue = [], power = \"\" }",
+        &[
+            "4:11: camera[1] \"door\" .encoder: found \"gpu\"; expected \"auto\", \"hardware\" or \"software\"",
+            "5:1: camera[1] \"door\" .transport: this key belongs to an `rtsp://` source; remove it",
+            "6:27: camera[1] \"door\" .controls.Brightness: found \"Brightness\"; expected the name of a control in lower case, with _ for blanks",
+            "6:37: camera[1] \"door\" .controls.gain: found 1.5; expected a whole number, true, false or a word of a menu",
+            "6:48: camera[1] \"door\" .controls.hue: found a list; expected a whole number, true, false or a word of a menu",
+            "6:60: camera[1] \"door\" .controls.power: found \"\"; expected a whole number, true, false or a word of a menu",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"v4l2:/dev/video0\"\ncontrols = 5",
+        &[
+            "4:12: camera[1] \"door\" .controls: found 5; expected a table such as { brightness = 128, power_line_frequency = \"50 Hz\" }",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"file:x.mp4\"",
         &[
-            "3:10: camera[1] \"door\" .source: a `file:` source is not in this version; use \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: a `file:` source is not in this version; use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"rtsps://h/p\"",
         &[
-            "3:10: camera[1] \"door\" .source: `rtsps://` (RTSP over TLS) is not in this version; use \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: `rtsps://` (RTSP over TLS) is not in this version; use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"http://h/p\"",
         &[
-            "3:10: camera[1] \"door\" .source: found \"http:...\"; expected \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: found \"http:...\"; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"192.0.2.7\"",
         &[
-            "3:10: camera[1] \"door\" .source: found \"192.0.2.7\"; expected \"rtsp://HOST/PATH\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: found \"192.0.2.7\"; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
         ],
     ),
     (
@@ -287,19 +328,19 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[camera]]\nname = \"door\"\nsource = \"rtsp://h/p\"\nsub = \"rtsp://h/q\"\nencoder = \"x\"\ncontrols = {}",
+        "[[camera]]\nname = \"door\"\nsource = \"rtsp://h/p\"\nsub = \"rtsp://h/q\"\nencoder = \"auto\"\ncontrols = {}",
         &[
             "4:1: camera[1] \"door\" .sub: this key is not in this version; remove it",
-            "5:1: camera[1] \"door\" .encoder: this key is not in this version; remove it",
-            "6:1: camera[1] \"door\" .controls: this key is not in this version; remove it",
+            "5:1: camera[1] \"door\" .encoder: this key belongs to a `v4l2:` source; remove it",
+            "6:1: camera[1] \"door\" .controls: this key belongs to a `v4l2:` source; remove it",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"rtsp://h/p\"\nsize = \"640x480\"\nfps = 5\nbitrate = \"1M\"",
         &[
-            "4:1: camera[1] \"door\" .size: this key belongs to a `pattern:` source; remove it",
-            "5:1: camera[1] \"door\" .fps: this key belongs to a `pattern:` source; remove it",
-            "6:1: camera[1] \"door\" .bitrate: this key belongs to a `pattern:` source; remove it",
+            "4:1: camera[1] \"door\" .size: this key belongs to a `pattern:` or `v4l2:` source; remove it",
+            "5:1: camera[1] \"door\" .fps: this key belongs to a `pattern:` or `v4l2:` source; remove it",
+            "6:1: camera[1] \"door\" .bitrate: this key belongs to a `pattern:` or `v4l2:` source; remove it",
         ],
     ),
     (

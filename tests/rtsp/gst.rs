@@ -6,7 +6,7 @@ use pinhole::config::Transport;
 use pinhole::media::{Demand, DownReason};
 
 use crate::h264;
-use crate::servers::{Server, free_port};
+use crate::servers::{Cable, Server, free_port};
 use crate::watch::{Watch, camera, with_credentials, with_transport};
 
 /// Plays a second of video and checks what every unit promises.
@@ -227,6 +227,35 @@ async fn a_camera_that_froze_is_stalled_and_plays_again_when_it_thaws() {
     let thawed = Instant::now();
     watch.unit().await;
     println!("first picture {:?} after the thaw", thawed.elapsed());
+    plays_on(&mut watch).await;
+}
+
+#[tokio::test]
+async fn a_camera_whose_cable_was_out_is_seen_within_a_second_of_its_return() {
+    let Some(cable) = Cable::new() else { return };
+    let far = ["--address", Cable::CAMERA];
+    let Some(server) = Server::gst_by(&cable.prefix(), &far) else {
+        return;
+    };
+    let mut camera = camera(&server.at("h264"));
+    camera.stall = Duration::from_secs(1);
+    let mut watch = Watch::open(&camera);
+    plays(&mut watch).await;
+    cable.plug(false);
+    assert_eq!(watch.down().await.reason, DownReason::Stalled);
+    let mut away = watch.down().await;
+    while away.retry_in < Duration::from_secs(3) {
+        assert_eq!(away.reason, DownReason::Unreachable);
+        away = watch.down().await;
+    }
+    cable.plug(true);
+    let back = Instant::now();
+    assert!(watch.unit().await.is_key_frame);
+    println!(
+        "first picture {:?} after the cable was plugged in",
+        back.elapsed()
+    );
+    assert!(back.elapsed() < RETURN_LIMIT);
     plays_on(&mut watch).await;
 }
 

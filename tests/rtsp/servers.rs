@@ -19,11 +19,18 @@ pub struct Server {
 impl Server {
     /// GStreamer's server with these arguments, listening. `None`: it is not installed.
     pub fn gst(arguments: &[&str]) -> Option<Self> {
+        Self::gst_by(&[], arguments)
+    }
+
+    /// The same, its command put behind `prefix`.
+    pub fn gst_by(prefix: &[&str], arguments: &[&str]) -> Option<Self> {
         if !has_gst() {
             skip("GStreamer's RTSP server (python3-gi, gir1.2-gst-rtsp-server-1.0, plugins)");
             return None;
         }
-        let mut child = Command::new(PYTHON)
+        let words = [prefix, &[PYTHON]].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .arg(cameras().join("gst_camera.py"))
             .arg("--until-eof")
             .args(arguments)
@@ -103,6 +110,76 @@ impl Drop for Server {
     }
 }
 
+/// A network of our own with one cable: our end here, the camera's end in a namespace.
+pub struct Cable {
+    namespace: String,
+    far: String,
+}
+
+impl Cable {
+    /// Address of the camera's end (TEST-NET-2, RFC 5737).
+    pub const CAMERA: &str = "198.51.100.2";
+
+    /// `None`: not root, no network namespaces here, or the machine uses those addresses itself
+    /// (then ours would take its traffic).
+    pub fn new() -> Option<Self> {
+        let in_use = "! ip route show table all | grep -q 198.51.100.";
+        if !runs(Command::new("sh").args(["-c", in_use])) {
+            skip("a free network 198.51.100.0/30");
+            return None;
+        }
+        let id = std::process::id();
+        let cable = Self {
+            namespace: format!("pinhole-{id}"),
+            far: format!("ph{id}b"),
+        };
+        let near = format!("ph{id}a");
+        let (ns, far) = (&cable.namespace, &cable.far);
+        let camera = format!("{}/30", Self::CAMERA);
+        let made = ip(&["netns", "add", ns])
+            && ip(&[
+                "link", "add", &near, "type", "veth", "peer", "name", far, "netns", ns,
+            ])
+            && ip(&["addr", "add", "198.51.100.1/30", "dev", &near])
+            && ip(&["link", "set", &near, "up"])
+            && ip(&["-n", ns, "addr", "add", &camera, "dev", far])
+            && ip(&["-n", ns, "link", "set", far, "up"]);
+        if !made {
+            skip("iproute2 with the right to make network namespaces (root)");
+            return None;
+        }
+        Some(cable)
+    }
+
+    /// What runs a command at the camera's end.
+    pub fn prefix(&self) -> [&str; 4] {
+        ["ip", "netns", "exec", &self.namespace]
+    }
+
+    /// Pulls the cable out of the camera, or plugs it in again.
+    pub fn plug(&self, is_in: bool) {
+        let state = if is_in { "up" } else { "down" };
+        assert!(ip(&[
+            "-n",
+            &self.namespace,
+            "link",
+            "set",
+            &self.far,
+            state
+        ]));
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        ip(&["netns", "del", &self.namespace]); // and with it both ends
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    runs(Command::new("ip").args(arguments))
+}
+
 /// A port of 127.0.0.1 on which nobody listens.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -137,9 +214,9 @@ fn runs(command: &mut Command) -> bool {
 fn skip(what: &str) {
     assert!(
         std::env::var("PINHOLE_REQUIRE_ALL").as_deref() != Ok("1"),
-        "{what} is not installed, and PINHOLE_REQUIRE_ALL=1"
+        "{what}: not here, and PINHOLE_REQUIRE_ALL=1"
     );
-    println!("skipped: {what} is not installed");
+    println!("skipped: {what}: not here");
 }
 
 /// Twenty seconds of H.264 without B-frames, readable by whoever VLC runs as.

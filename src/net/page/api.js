@@ -5,8 +5,8 @@
 //
 //   state: 'asking' (no answer yet) | 'ok' | 'unauthorized' | 'unreachable'
 
-/** Pause between answers while the page is seen, ms. */
-const PERIOD_MS = 1000;
+/** Pause after an answer and after a failure while the page is seen, ms. */
+const PERIOD_MS = { answered: 1000, failed: 500 };
 /** Longest wait for one answer, ms. */
 const TIMEOUT_MS = 4000;
 /** Tries in a row that must fail before Pinhole counts as unreachable: one is a hiccup. */
@@ -35,7 +35,7 @@ export class Api {
     this.#onAnswer = onAnswer;
   }
 
-  /** Asks now and then every second. */
+  /** Asks now and then again and again. */
   start() {
     this.#running = true;
     if (!this.#busy) this.#ask();
@@ -59,7 +59,8 @@ export class Api {
     }
     this.#busy = false;
     this.#onAnswer(this, was);
-    if (this.#running) this.#timer = setTimeout(() => this.#ask(), PERIOD_MS);
+    const pause = this.#failures > 0 ? PERIOD_MS.failed : PERIOD_MS.answered;
+    if (this.#running) this.#timer = setTimeout(() => this.#ask(), pause);
   }
 
   async #take(response) {

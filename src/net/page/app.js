@@ -153,7 +153,7 @@ function noteFor(name) {
   }
   if (!api.cameras) {
     return api.state === 'asking' ? { icon: 'busy', title: 'Asking Pinhole for its cameras', text: '' }
-      : { icon: 'off', title: 'Pinhole is not reachable', text: 'This page tries again every second.' };
+      : { icon: 'off', title: 'Pinhole is not reachable', text: 'This page tries again by itself.' };
   }
   if (name && !tiles.has(name)) {
     return { icon: 'off', title: `No camera is named “${name}”`, link: true,
@@ -183,7 +183,7 @@ function banner() {
   const since = api.unreachableSince;
   element.hidden = api.state !== 'unreachable';
   if (element.hidden) return;
-  write(element, `Pinhole is not reachable since ${since.toLocaleTimeString()} (${span(Date.now() - since)}). Trying again every second.`);
+  write(element, `Pinhole is not reachable since ${since.toLocaleTimeString()} (${span(Date.now() - since)}). This page tries again by itself.`);
 }
 
 /** Chooses the number of columns with which all tiles are large on one screen. */

@@ -13,6 +13,7 @@ use openh264::formats::YUVSource;
 
 use super::cut::CutDetector;
 use super::{Coded, EncodeError, Encoder, MIN_BITRATE, Picture, Settings, Unit, raw};
+use crate::media::pixel::{Colour, Matrix};
 
 /// An encoder on the calling thread's own processor time.
 pub struct Software {
@@ -167,10 +168,9 @@ fn config(settings: &Settings) -> EncoderConfig {
         .background_detection(true)
         // One id for ever: a decoder that missed an IDR still finds its parameters.
         .sps_pps_strategy(SpsPpsStrategy::ConstantId)
-        .vui(if settings.height >= HD_HEIGHT {
-            VuiConfig::bt709()
-        } else {
-            VuiConfig::bt601()
+        .vui(match Colour::of_stream(settings.height as usize).matrix {
+            Matrix::Bt709 => VuiConfig::bt709(),
+            Matrix::Bt601 => VuiConfig::bt601(),
         })
 }
 
@@ -220,6 +220,3 @@ impl YUVSource for Borrowed<'_> {
 
 /// Key frames are made on demand; this one is for a viewer whose demand was lost.
 const SAFETY_KEY_FRAME_SECONDS: u32 = 10;
-/// From here on pictures are coded with HD colours (BT.709), below with SD ones (BT.601): what
-/// decoders that ignore the stream's own word assume.
-const HD_HEIGHT: u32 = 720;

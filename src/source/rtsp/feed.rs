@@ -121,6 +121,7 @@ impl Feed {
             self.say_error(ErrorKind::Loss, detail).await?;
         }
         let ticks = ticks_90k(frame.timestamp());
+        // When the picture's last packet was read from the socket.
         let received = frame.end_ctx().received();
         let is_entry = frame.is_random_access_point();
         // The length is exact, so the vector becomes the shared bytes without a copy.
@@ -247,6 +248,25 @@ mod tests {
         assert_eq!(ticks_90k(time(8_000, 8_000)), 90_000);
         assert_eq!(ticks_90k(time(-1_000, 1_000)), -90_000);
         assert_eq!(ticks_90k(time(i64::MAX, 1)), i64::MAX);
+    }
+
+    #[test]
+    fn pictures_without_any_key_frame_are_waited_for_only_so_long() {
+        let rtsp = config::Rtsp {
+            url: url::Url::parse("rtsp://h/").unwrap(),
+            credentials: None,
+            transport: config::Transport::Auto,
+        };
+        let scrub = Scrub::new(&rtsp);
+        let camera = config::Camera::new("c", config::Source::Rtsp(rtsp));
+        let (sender, _events) = tokio::sync::mpsc::channel(1);
+        let mut feed = Feed::new(&camera, CameraId(0), sender, scrub);
+        assert_eq!(feed.limit(), feed.last_picture + camera.stall);
+        feed.last_picture += KEY_FRAME_LIMIT * 2; // pictures keep coming
+        assert_eq!(feed.limit(), feed.holding_since + KEY_FRAME_LIMIT);
+        assert!(feed.late().detail.contains("no key frame"));
+        feed.gate.handed_on();
+        assert_eq!(feed.limit(), feed.last_picture + camera.stall);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) struct Scrub {
 
 impl Scrub {
     /// Takes the user name, the password (as it is and as a URL writes it), and the parts of the
-    /// URL that may hold one (`?token=...`, `/user=admin_password=...`).
+    /// URL that may hold one (`?token=...`, `/user=admin_password=...`, `/live/KEY`).
     pub(super) fn new(rtsp: &Rtsp) -> Self {
         let mut secrets = Vec::new();
         if let Some(credentials) = &rtsp.credentials {
@@ -35,7 +35,7 @@ impl Scrub {
             }
         }
         secrets.extend(rtsp.url.query().map(str::to_owned));
-        if rtsp.url.path().contains('=') {
+        if rtsp.url.path().len() >= MIN_ANYWHERE {
             secrets.push(rtsp.url.path().to_owned());
         }
         secrets.retain(|secret| !secret.is_empty());
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn user_password_and_userinfo_never_come_through() {
-        let scrub = scrub("rtsp://10.0.0.5/live", "operator", "p@ss w0rd/");
+        let scrub = scrub("rtsp://10.0.0.5/", "operator", "p@ss w0rd/");
         for text in [
             "401 for operator with p@ss w0rd/",
             "bad URL rtsp://operator:p%40ss%20w0rd%2F@10.0.0.5/live",
@@ -179,7 +179,7 @@ mod tests {
         let query = scrub("rtsp://h/live?token=abcd", "u", "p");
         assert_eq!(
             query.line("no stream at /live?token=abcd"),
-            "no stream at /live?***"
+            "no stream at ***?***"
         );
         let path = scrub("rtsp://h/user=admin_password=tlJw_channel=1", "", "");
         assert_eq!(

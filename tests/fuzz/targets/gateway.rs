@@ -87,8 +87,8 @@ impl<'a> World<'a> {
         match self.byte()? % 10 {
             0 => self.datagram()?,
             1 | 2 => self.request()?,
-            3 => self.now += Duration::from_millis(u64::from(self.byte()?)),
-            4 => self.now += Duration::from_secs(u64::from(self.byte()? % 32)),
+            3 => self.wait(Duration::from_millis(1))?,
+            4 => self.wait(Duration::from_millis(200))?,
             5 => self.open()?,
             6 => self.patch()?,
             7 => self.close()?,
@@ -96,6 +96,13 @@ impl<'a> World<'a> {
             _ => self.source()?,
         }
         self.gateway.handle_timeout(self.now);
+        Some(())
+    }
+
+    /// Up to 255 units pass.
+    fn wait(&mut self, unit: Duration) -> Option<()> {
+        let units = self.byte()?;
+        self.now += unit * u32::from(units);
         Some(())
     }
 
