@@ -40,23 +40,24 @@ impl Picture {
 
     /// What /dev/video`device` shows, without Pinhole in between: vivid fills I420 itself.
     pub fn captured(device: u32, width: usize, height: usize) -> Self {
-        shell(&format!(
-            "v4l2-ctl -d {device} --set-fmt-video=width={width},height={height},pixelformat=YU12 \
-             --stream-mmap --stream-count=2 --stream-to=/tmp/reference"
-        ));
-        let bytes = fs::read("/tmp/reference").unwrap();
-        let frame = &bytes[bytes.len() - width * height * 3 / 2..];
+        let frame = raw(device, width, height, "YU12", width * height * 3 / 2);
         let (y, chroma) = frame.split_at(width * height);
         let (u, v) = chroma.split_at(width * height / 4);
-        Self::from_planes(width, height, [y, u, v], [width, width / 2, width / 2])
+        let half = width / 2;
+        Self::from_planes(width, height, [y, u, v], [width, half, half])
     }
 
-    /// The same without colour.
-    pub fn grey(mut self) -> Self {
-        for plane in &mut self.planes[1..] {
-            plane.fill(128);
-        }
-        self
+    /// The same in grey.
+    pub fn captured_grey(device: u32, width: usize, height: usize) -> Self {
+        let y = raw(device, width, height, "GREY", width * height);
+        let none = vec![128; width * height / 4];
+        let half = width / 2;
+        Self::from_planes(width, height, [&y, &none, &none], [width, half, half])
+    }
+
+    /// The same of the first plane alone.
+    pub fn luma_psnr(&self, other: &Self) -> f64 {
+        psnr(&self.planes[0], &other.planes[0])
     }
 
     /// The worst PSNR of the three planes against `other`, in dB.
@@ -68,6 +69,16 @@ impl Picture {
             .map(|(a, b)| psnr(a, b))
             .fold(f64::INFINITY, f64::min)
     }
+}
+
+/// The second picture of a stream, as the driver wrote it.
+fn raw(device: u32, width: usize, height: usize, format: &str, bytes: usize) -> Vec<u8> {
+    shell(&format!(
+        "v4l2-ctl -d {device} --set-fmt-video=width={width},height={height},pixelformat={format} \
+         --stream-mmap --stream-count=2 --stream-to=/tmp/reference"
+    ));
+    let mut stream = fs::read("/tmp/reference").unwrap();
+    stream.split_off(stream.len() - bytes)
 }
 
 fn psnr(a: &[u8], b: &[u8]) -> f64 {

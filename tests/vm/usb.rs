@@ -25,6 +25,7 @@ const BACK: Duration = Duration::from_secs(2);
 
 pub fn cases() -> Vec<Case> {
     vec![
+        Case("the camera itself works, without Pinhole", itself),
         Case(
             "a JPEG camera plays, and its metadata node is no camera",
             plays,
@@ -104,7 +105,9 @@ fn itself() -> String {
         ));
         let per_second = 30.0 / start.elapsed().as_secs_f32();
         let bytes = fs::metadata("/tmp/usb").unwrap().len() / 30;
-        told.push(format!("{format} {per_second:.1} per second, {bytes} bytes each"));
+        told.push(format!(
+            "{format} {per_second:.1} per second, {bytes} bytes each"
+        ));
     }
     let device = capture_node().unwrap();
     let modes = shell(&format!("v4l2-ctl -d /dev/{device} --get-ctrl=brightness"));

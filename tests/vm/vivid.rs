@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pinhole::media::{DownReason, SourceEvent};
 
 use crate::Case;
+use crate::formats;
 use crate::machine::{Rival, bind, control, load_vivid, one_vivid, quiet_picture, unbind};
 use crate::picture::Picture;
 use crate::watch::{LIMIT, Watch};
@@ -21,6 +22,8 @@ const TOLD: Duration = Duration::from_secs(1);
 
 pub fn cases() -> Vec<Case> {
     vec![
+        Case("every format, single-planar", formats::single_planar),
+        Case("every format, multi-planar", formats::multi_planar),
         Case(
             "the picture is the one that the camera shows",
             shows_what_it_captures,
