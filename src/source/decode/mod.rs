@@ -90,6 +90,8 @@ struct I420 {
     y: Vec<u8>,
     u: Vec<u8>,
     v: Vec<u8>,
+    /// The last two rows of RGB, where the driver does not pad the last.
+    tail: Vec<u8>,
 }
 
 impl Decoder {
@@ -144,11 +146,11 @@ impl Decoder {
             Layout::Jpeg => {
                 let data = frame.planes.first().map_or(&[][..], |plane| plane.bytes);
                 let (rgb, stride) = self.jpeg.decode(data, self.size)?;
-                return own.take_rgb(rgb, stride, even, false);
+                return own.take_rgb(Plane::new(rgb, stride), even, false);
             }
             Layout::Rgb { blue_first } => {
                 let plane = find(frame)?[0];
-                return own.take_rgb(plane.data, plane.stride, even, blue_first);
+                return own.take_rgb(plane, even, blue_first);
             }
             Layout::Packed422 { luma, u, .. } => {
                 let plane = find(frame)?[0];
@@ -180,13 +182,12 @@ impl Decoder {
 impl I420 {
     fn take_rgb(
         &mut self,
-        rgb: &[u8],
-        stride: usize,
+        rgb: Plane<'_>,
         size: (usize, usize),
         blue_first: bool,
     ) -> Result<Decoded<'_>, DecodeError> {
         self.resize(size);
-        packed::rgb(self, rgb, stride, size, blue_first)?;
+        packed::rgb(self, rgb, size, blue_first)?;
         Ok(self.decoded(size))
     }
 

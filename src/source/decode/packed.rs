@@ -37,7 +37,8 @@ impl Unpacked {
         self.v.resize(half * height, 0);
         // The last row need not be as long as the stride, which the crate asks of every row.
         let last = height - 1;
-        self.rows(order, from, width, 0..last)?;
+        let most = Plane::new(&from.data[..last * from.stride], from.stride);
+        self.rows(order, most, width, 0..last)?;
         let tail = &from.data[last * from.stride..][..width * 2];
         let tail = Plane::new(tail, width * 2);
         self.rows(order, tail, width, last..height)?;
@@ -77,32 +78,67 @@ impl Unpacked {
     }
 }
 
-/// Turns RGB into I420 in the colours of the stream.
+/// Turns the even part of an RGB picture into I420 in the colours of the stream.
 pub(super) fn rgb(
     to: &mut I420,
-    from: &[u8],
-    stride: usize,
+    from: Plane<'_>,
     size: (usize, usize),
     blue_first: bool,
 ) -> Result<(), DecodeError> {
-    let half = size.0 / 2;
+    let (most, stride) = (size.1 - 2, from.stride);
+    if from.data.len() >= stride * size.1 {
+        return rgb_rows(to, from, size, blue_first, 0..size.1);
+    }
+    // The last row is not as long as the stride, which the crate asks of every row.
+    if most > 0 {
+        rgb_rows(to, from, size, blue_first, 0..most)?;
+    }
+    let mut tail = std::mem::take(&mut to.tail);
+    tail.clear();
+    tail.extend_from_slice(&from.data[most * stride..]);
+    tail.resize(2 * stride, 0);
+    let last = Plane::new(&tail, stride);
+    let result = rgb_rows(to, last, size, blue_first, most..size.1);
+    to.tail = tail;
+    result
+}
+
+/// Rows of RGB (an even number, from its first on) to the rows `rows` of I420.
+fn rgb_rows(
+    to: &mut I420,
+    from: Plane<'_>,
+    (width, height): (usize, usize),
+    blue_first: bool,
+    rows: std::ops::Range<usize>,
+) -> Result<(), DecodeError> {
+    let (half, chroma) = (
+        width / 2,
+        rows.start / 2 * (width / 2)..rows.end / 2 * (width / 2),
+    );
     let planes = [
-        (&mut to.y[..], size.0),
-        (&mut to.u[..], half),
-        (&mut to.v[..], half),
+        (&mut to.y[rows.start * width..rows.end * width], width),
+        (&mut to.u[chroma.clone()], half),
+        (&mut to.v[chroma], half),
     ];
-    let mut planar = planar(planes, size);
+    let mut planar = planar(planes, (width, rows.len()));
     let convert = match blue_first {
         true => yuv::bgr_to_yuv420,
         false => yuv::rgb_to_yuv420,
     };
-    let matrix = match Colour::of_stream(size.1).matrix {
+    let matrix = match Colour::of_stream(height).matrix {
         Matrix::Bt601 => YuvStandardMatrix::Bt601,
         Matrix::Bt709 => YuvStandardMatrix::Bt709,
     };
-    let mode = YuvConversionMode::Balanced;
-    let stride = stride as u32;
-    convert(&mut planar, from, stride, YuvRange::Limited, matrix, mode).map_err(failed)
+    let (range, mode) = (YuvRange::Limited, YuvConversionMode::Balanced);
+    convert(
+        &mut planar,
+        from.data,
+        from.stride as u32,
+        range,
+        matrix,
+        mode,
+    )
+    .map_err(failed)
 }
 
 fn planar<'a>(
