@@ -3,6 +3,7 @@
 //! In: commands of a case. Out: effects on the machine, figures from /proc.
 //! Not here: Pinhole.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -22,7 +23,8 @@ pub fn shell(line: &str) -> String {
 /// without words (so that all pictures are alike) and has no other faces (radio, touch).
 pub fn load_vivid(arguments: &str) {
     unload("vivid");
-    shell(&format!("modprobe vivid num_inputs=1 {arguments}"));
+    let inputs = ["1"; 8].join(",");
+    shell(&format!("modprobe vivid num_inputs={inputs} {arguments}"));
 }
 
 /// One single-planar vivid camera as /dev/video0, with every fault control.
@@ -96,11 +98,9 @@ impl Rival {
             .unwrap();
         let rival = Self(child);
         // v4l2-compliant drivers refuse a second owner of the queue from its REQBUFS on.
-        eventually("the rival streams", || {
-            !shell_succeeds(&format!(
-                "v4l2-ctl -d {device} --stream-mmap --stream-count=1"
-            ))
-        });
+        let asks =
+            format!("v4l2-ctl -d {device} --stream-mmap --stream-count=1 2>&1 | grep -q busy");
+        eventually("the rival streams", || shell_succeeds(&asks));
         rival
     }
 }
@@ -150,6 +150,21 @@ impl Holds {
 
     pub fn ours() -> Self {
         Self::of(std::process::id())
+    }
+}
+
+impl fmt::Display for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            memory_kib,
+            threads,
+            files,
+            cameras,
+        } = self;
+        write!(
+            f,
+            "{memory_kib} KiB, {threads} threads, {files} files ({cameras} cameras)"
+        )
     }
 }
 

@@ -112,5 +112,5 @@ fn joins_and_leaves() -> String {
         after.memory_kib <= before.memory_kib + 4096,
         "{before:?}, then {after:?}"
     );
-    format!("{seen} of the 50 stayed for a picture; no device open; {before:?}, then {after:?}")
+    format!("{seen} of the 50 stayed for a picture; no device open; {before}, then {after}")
 }

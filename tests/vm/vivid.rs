@@ -248,13 +248,10 @@ fn disconnect() -> String {
 fn unplug() -> String {
     one_vivid();
     let mut watch = playing(SMALL);
-    let away = Duration::from_secs(3);
-    let mut waited = None;
     let ride = watch.ride_out(
         || unbind(0),
         || {
-            std::thread::sleep(away);
-            waited = Some(());
+            std::thread::sleep(Duration::from_secs(3));
             bind(0);
             quiet_picture(0);
         },
