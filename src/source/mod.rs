@@ -77,7 +77,7 @@ impl Demands {
 pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle {
     match &camera.source {
         Source::Rtsp(_) => supervise::start(id, camera, events),
-        Source::V4l2(_) => todo!(),
+        Source::V4l2(wish) => v4l2::start(id, camera, wish, events),
         Source::Pattern(picture) => {
             let (handle, demands) = SourceHandle::new();
             pattern::start(id, &camera.name, *picture, events, demands.receiver);

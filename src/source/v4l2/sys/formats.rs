@@ -71,6 +71,8 @@ pub struct Format {
     pub quantization: u32,
     /// `enum v4l2_colorspace`.
     pub colorspace: u32,
+    /// `enum v4l2_ycbcr_encoding`.
+    pub encoding: u32,
 }
 
 impl Format {
@@ -88,6 +90,7 @@ impl Format {
             field: raw::v4l2_field_V4L2_FIELD_ANY,
             quantization: 0,
             colorspace: 0,
+            encoding: 0,
         }
     }
 }
@@ -183,6 +186,8 @@ fn read_format(format: &raw::v4l2_format, queue: Queue) -> Format {
             field: pix.field,
             quantization: u32::from(pix.quantization),
             colorspace: pix.colorspace,
+            // SAFETY: both members of this union are one number.
+            encoding: u32::from(unsafe { pix.__bindgen_anon_1.ycbcr_enc }),
         };
     }
     // SAFETY: as above.
@@ -198,5 +203,7 @@ fn read_format(format: &raw::v4l2_format, queue: Queue) -> Format {
         field: pix.field,
         quantization: pix.quantization,
         colorspace: pix.colorspace,
+        // SAFETY: both members of this union are one number.
+        encoding: unsafe { pix.__bindgen_anon_1.ycbcr_enc },
     }
 }

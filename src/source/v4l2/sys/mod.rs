@@ -13,6 +13,7 @@ mod controls;
 mod formats;
 mod kernel;
 mod mapping;
+mod single;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -28,6 +29,7 @@ pub use buffers::{Buffers, Dequeued};
 pub use controls::{ControlInfo, control, control_info, controls, menu, set_control};
 pub use formats::{Format, FormatEntry, FourCc, PlaneFormat, format, formats, set_format};
 use kernel::{ioctl, libc_int, zeroed};
+pub use single::{Node, SinglePlane, guarded};
 
 /// Opens a node for reading and writing, without blocking, closed in child processes.
 ///

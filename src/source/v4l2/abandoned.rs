@@ -1,0 +1,72 @@
+//! Threads that hang in a driver and were given up: counted, few.
+//!
+//! In: that a thread is abandoned, that it ended after all. Out: how many there are, and when
+//! there are too many.
+//! Not here: when a thread hangs (keeper).
+//!
+//! A thread cannot be killed. Each one left behind holds memory and its device, so past
+//! [`MAX_ABANDONED`] the process should end and be started afresh: [`too_many`] resolves, and
+//! whoever runs the process ends it in order.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::watch;
+
+/// Threads that may be left behind at a time, of all cameras together.
+pub const MAX_ABANDONED: usize = 3;
+
+/// Threads that are left behind now.
+pub fn count() -> usize {
+    ABANDONED.load(SeqCst)
+}
+
+/// Resolves once more threads than [`MAX_ABANDONED`] were left behind at a time.
+pub async fn too_many() {
+    let _ = ALARM.subscribe().wait_for(|rung| *rung).await;
+}
+
+static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+static ALARM: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::channel(false).0);
+
+const RUNNING: u8 = 0;
+const LEFT: u8 = 1;
+const OVER: u8 = 2;
+
+/// One thread, seen from outside.
+#[derive(Debug, Default)]
+pub(super) struct Abandoned(Arc<AtomicU8>);
+
+impl Abandoned {
+    /// For the thread to hold until it ends.
+    pub(super) fn guard(&self) -> Guard {
+        Guard(Arc::clone(&self.0))
+    }
+
+    /// The thread is left behind, unless it has just ended.
+    pub(super) fn abandon(&self) {
+        // Counted before it can be taken back.
+        let left = ABANDONED.fetch_add(1, SeqCst) + 1;
+        match self.0.compare_exchange(RUNNING, LEFT, SeqCst, SeqCst) {
+            Ok(_) if left > MAX_ABANDONED => {
+                ALARM.send_replace(true);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                ABANDONED.fetch_sub(1, SeqCst);
+            }
+        }
+    }
+}
+
+/// The thread's own end.
+#[derive(Debug)]
+pub(super) struct Guard(Arc<AtomicU8>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.0.swap(OVER, SeqCst) == LEFT {
+            ABANDONED.fetch_sub(1, SeqCst);
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! One run of a camera on its own thread: open, take, decode, encode, hand on, until it is
+//! stopped or fails.
+//!
+//! In: an open camera, orders ([`Shared`](super::shared::Shared)). Out: units and errors; why it
+//! ended.
+//! Not here: restarts and threads that hang (keeper), the device (device).
+//!
+//! Of raw pictures the newest wins: those that wait behind a slow encoder are given back unread.
+//! A place in the channel is reserved before a picture is coded, so nothing coded is ever lost.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use tracing::{debug, warn};
+
+use super::clock::{Limit, Pair, Sequence, Stamps};
+use super::coded::{Coded, Held};
+use super::device::{Agreed, Camera, Opened, Opener};
+use super::mode::Coding;
+use super::shared::{Outlet, Stopped};
+use super::sys::Dequeued;
+use crate::config::{self, EncoderChoice};
+use crate::media::pixel::PixelFormat;
+use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
+use crate::source::encode::{
+    self, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, Settings,
+};
+use crate::source::rtsp::verdict::{End, Pace};
+use crate::source::tolerance::{Tolerance, Verdict};
+
+/// How a run gets its encoder.
+pub type EncoderOpener =
+    dyn Fn(&Settings, EncoderChoice) -> Result<Box<dyn Encoder>, EncodeError> + Send + Sync;
+
+/// What one run needs to know.
+pub(super) struct Job<'a> {
+    pub(super) name: &'a str,
+    pub(super) wish: &'a config::V4l2,
+    pub(super) stall: Duration,
+    pub(super) max_errors: u32,
+    pub(super) opener: &'a dyn Opener,
+    pub(super) encoder: &'a EncoderOpener,
+    pub(super) outlet: &'a Outlet,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// `None` when it was told to stop.
+    pub(super) end: Option<End>,
+    /// From the first unit to the last.
+    pub(super) played: Duration,
+}
+
+impl Job<'_> {
+    /// Runs. `told` hears how it ended *before* the device is let go: that may hang.
+    pub(super) fn run(&self, told: impl FnOnce(Ended)) {
+        let opened = match self.opener.open(self.wish, &self.outlet.shared) {
+            Ok(opened) => opened,
+            Err(end) => {
+                self.outlet.shared.set_brake(None);
+                return told(Ended {
+                    end: Some(end),
+                    played: Duration::ZERO,
+                });
+            }
+        };
+        let Opened {
+            camera,
+            agreed,
+            notes,
+        } = opened;
+        let (end, played, camera) = match Run::new(self, camera, agreed) {
+            Ok(mut run) => {
+                let end = run.live(notes).ok();
+                debug!(camera = self.name, tally = ?run.tally, "run over");
+                (end, run.played(), run.camera)
+            }
+            Err((end, camera)) => (Some(end), Duration::ZERO, camera),
+        };
+        told(Ended { end, played });
+        self.outlet.shared.beat("closing");
+        drop(camera);
+        self.outlet.shared.set_brake(None);
+    }
+}
+
+struct Run<'a> {
+    job: &'a Job<'a>,
+    camera: Box<dyn Camera>,
+    agreed: Agreed,
+    work: Work,
+    stamps: Stamps,
+    sequence: Sequence,
+    limit: Limit,
+    tolerance: Tolerance,
+    /// The next unit comes after something that nobody received.
+    after_loss: bool,
+    /// As last ordered.
+    bitrate: Option<u32>,
+    first_unit: Option<Instant>,
+    last_unit: Option<Instant>,
+    last_buffer: Instant,
+    tally: Tally,
+    told: Tally,
+    told_at: Instant,
+}
+
+/// What is done with a buffer.
+enum Work {
+    Encode {
+        format: PixelFormat,
+        decoder: Box<Decoder>,
+        encoder: Box<dyn Encoder>,
+    },
+    Pass {
+        coded: Coded,
+        /// Nothing is handed on before a key frame.
+        waits_for_key_frame: bool,
+    },
+}
+
+/// Pictures that were not handed on, other than by an error.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Missing in the driver's numbers.
+    lost: u64,
+    /// A newer one was there.
+    outdated: u64,
+    /// Beyond the rate that is wanted.
+    surplus: u64,
+    /// No place in the channel.
+    full: u64,
+}
+
+/// One picture failed; the run goes on unless it was one too many.
+struct Fault {
+    kind: ErrorKind,
+    detail: String,
+}
+
+impl Fault {
+    fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::new(ErrorKind::Picture, chain(&error))
+    }
+}
+
+impl From<EncodeError> for Fault {
+    fn from(error: EncodeError) -> Self {
+        Self::new(ErrorKind::Encode, chain(&error))
+    }
+}
+
+impl<'a> Run<'a> {
+    /// The camera comes back where the rest cannot be had.
+    fn new(
+        job: &'a Job<'a>,
+        camera: Box<dyn Camera>,
+        agreed: Agreed,
+    ) -> Result<Self, (End, Box<dyn Camera>)> {
+        let bitrate = job.outlet.shared.bitrate();
+        let work = match work_of(job, &agreed, bitrate) {
+            Ok(work) => work,
+            Err(end) => return Err((end, camera)),
+        };
+        let now = Instant::now();
+        Ok(Self {
+            job,
+            camera,
+            work,
+            stamps: Stamps::new(Pair::now()),
+            sequence: Sequence::default(),
+            // Coded pictures refer to each other: none may be left out.
+            limit: Limit::new(match agreed.coding {
+                Coding::Raw(_) => Some(agreed.fps),
+                Coding::H264 => None,
+            }),
+            agreed,
+            tolerance: Tolerance::new(job.max_errors),
+            after_loss: false,
+            bitrate,
+            first_unit: None,
+            last_unit: None,
+            last_buffer: now,
+            tally: Tally::default(),
+            told: Tally::default(),
+            told_at: now,
+        })
+    }
+
+    fn played(&self) -> Duration {
+        match (self.first_unit, self.last_unit) {
+            (Some(first), Some(last)) => last - first,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Until it fails or is stopped.
+    fn live(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
+        let can_force = match &self.work {
+            Work::Encode { .. } => true,
+            Work::Pass { .. } => self.camera.can_force_key_frame(),
+        };
+        self.job.outlet.tell(SourceEvent::Playing(Abilities {
+            can_force_key_frame: can_force,
+            can_change_rate: matches!(self.work, Work::Encode { .. }),
+        }))?;
+        for note in notes {
+            self.job.outlet.tell(SourceEvent::Note(note))?;
+        }
+        let how = match &self.work {
+            Work::Encode { encoder, .. } => format!("encoded by {}", encoder.name()),
+            Work::Pass { .. } => "coded by the camera".to_owned(),
+        };
+        self.job.outlet.tell(SourceEvent::Note(how))?;
+        loop {
+            self.job.outlet.shared.beat("waiting for a picture");
+            if self.job.outlet.shared.is_stopped() || self.job.outlet.events.is_closed() {
+                return Err(Stopped);
+            }
+            if let Some(end) = self.step()? {
+                return Ok(end);
+            }
+            self.report()?;
+        }
+    }
+
+    /// Waits a little, takes at most one picture.
+    fn step(&mut self) -> Result<Option<End>, Stopped> {
+        self.follow_orders();
+        let ready = match self.camera.wait(SLICE) {
+            Ok(ready) => ready,
+            Err(errno) => return Ok(Some(of_errno(errno))),
+        };
+        if !ready.read && !ready.failed {
+            let silent = self.last_buffer.elapsed();
+            return Ok((silent >= self.job.stall).then(|| End {
+                reason: DownReason::Stalled,
+                detail: format!("no picture for {:.1} s", silent.as_secs_f32()),
+                pace: Pace::Soon,
+            }));
+        }
+        // A failed device says why when it is asked for a buffer.
+        let buffer = match self.newest() {
+            Ok(buffer) => buffer,
+            Err(Errno::EINVAL) => {
+                let fault = Fault::new(ErrorKind::Device, "the driver took a buffer not back");
+                return self.count(fault);
+            }
+            Err(errno) => return Ok(Some(of_errno(errno))),
+        };
+        self.last_buffer = Instant::now();
+        let (ticks, taken) = self.stamps.place(
+            buffer.is_monotonic().then_some(buffer.timestamp),
+            self.last_buffer,
+        );
+        if buffer.is_damaged() {
+            self.break_chain(ErrorKind::Device);
+            let fault = Fault::new(ErrorKind::Device, "the driver marks a picture as damaged");
+            return self.count(fault);
+        }
+        if !self.limit.keeps(ticks) {
+            self.tally.surplus += 1;
+            return Ok(None);
+        }
+        match self.work_on(&buffer, ticks, taken)? {
+            Ok(()) => Ok(None),
+            Err(fault) => {
+                self.break_chain(fault.kind);
+                self.count(fault)
+            }
+        }
+    }
+
+    /// The newest buffer that is there; of coded pictures the next.
+    fn newest(&mut self) -> nix::Result<Dequeued> {
+        let mut buffer = self.camera.take()?;
+        let lost = self.sequence.lost_before(buffer.sequence);
+        self.tally.lost += u64::from(lost);
+        if matches!(self.work, Work::Pass { .. }) {
+            if lost > 0 {
+                self.break_chain(ErrorKind::Loss);
+            }
+            return Ok(buffer);
+        }
+        // A driver has as many buffers as we gave it; the bound is for one that lies.
+        for _ in 0..MAX_DRAIN {
+            if buffer.is_damaged() || !self.camera.has_more() {
+                break;
+            }
+            self.tally.outdated += 1;
+            buffer = self.camera.take()?;
+            self.tally.lost += u64::from(self.sequence.lost_before(buffer.sequence));
+        }
+        Ok(buffer)
+    }
+
+    /// Codes or passes on one buffer.
+    fn work_on(
+        &mut self,
+        buffer: &Dequeued,
+        ticks: i64,
+        taken: Instant,
+    ) -> Result<Result<(), Fault>, Stopped> {
+        let outlet = self.job.outlet;
+        let Some(place) = outlet.reserve()? else {
+            self.tally.full += 1;
+            self.break_chain(ErrorKind::Loss);
+            return Ok(Ok(()));
+        };
+        outlet.shared.beat("coding a picture");
+        let planes: Vec<&[u8]> = self
+            .camera
+            .planes()
+            .into_iter()
+            .zip(&buffer.planes)
+            .map(|(bytes, (begin, end))| bytes.get(*begin..*end).unwrap_or_default())
+            .collect();
+        let coded = match &mut self.work {
+            Work::Encode {
+                format,
+                decoder,
+                encoder,
+            } => encode_one(
+                (*format, &self.agreed),
+                (decoder, encoder.as_mut()),
+                &planes,
+                (ticks, taken),
+            ),
+            Work::Pass {
+                coded,
+                waits_for_key_frame,
+            } => {
+                let data = planes.first().copied().unwrap_or_default();
+                pass_one(coded, waits_for_key_frame, data, (ticks, taken))
+            }
+        };
+        let mut unit = match coded {
+            Ok(Some(unit)) => unit,
+            Ok(None) => return Ok(Ok(())),
+            Err(fault) => return Ok(Err(fault)),
+        };
+        unit.after_loss = std::mem::take(&mut self.after_loss);
+        place.hand_on(unit);
+        self.tolerance.on_handed_on();
+        let now = Instant::now();
+        self.first_unit.get_or_insert(now);
+        self.last_unit = Some(now);
+        Ok(Ok(()))
+    }
+
+    /// A picture is missing. Where others refer to it a key frame is needed.
+    fn break_chain(&mut self, kind: ErrorKind) {
+        match &mut self.work {
+            // One that never reached the encoder is missed by none.
+            Work::Encode { encoder, .. } => {
+                if kind == ErrorKind::Encode {
+                    encoder.force_key_frame();
+                    self.after_loss = true;
+                }
+            }
+            Work::Pass {
+                waits_for_key_frame,
+                ..
+            } => {
+                *waits_for_key_frame = true;
+                self.after_loss = true;
+                let _ = self.camera.force_key_frame();
+            }
+        }
+    }
+
+    fn follow_orders(&mut self) {
+        let shared = &self.job.outlet.shared;
+        let wants_key_frame = shared.take_key_frame();
+        let bitrate = shared.bitrate();
+        match &mut self.work {
+            Work::Encode { encoder, .. } => {
+                if wants_key_frame {
+                    encoder.force_key_frame();
+                }
+                if bitrate != self.bitrate {
+                    self.bitrate = bitrate;
+                    if let Some(Err(error)) = bitrate.map(|bps| encoder.set_bitrate(bps)) {
+                        warn!(camera = self.job.name, %error, "bit rate");
+                    }
+                }
+            }
+            Work::Pass { .. } => {
+                if wants_key_frame && self.camera.can_force_key_frame() {
+                    // Asked again by the hub if none comes.
+                    let _ = self.camera.force_key_frame();
+                }
+            }
+        }
+    }
+
+    /// Counts and tells an error; the last one tolerated ends the run.
+    fn count(&mut self, fault: Fault) -> Result<Option<End>, Stopped> {
+        let verdict = self.tolerance.on_error();
+        let (Verdict::Tolerated(in_a_row) | Verdict::TooMany(in_a_row)) = verdict;
+        let Fault { kind, detail } = fault;
+        self.job.outlet.tell(SourceEvent::Error {
+            kind,
+            in_a_row,
+            detail: detail.clone(),
+        })?;
+        Ok(matches!(verdict, Verdict::TooMany(_)).then(|| End {
+            reason: DownReason::Errors,
+            detail: format!("{in_a_row} errors in a row, the last: {detail}"),
+            pace: Pace::Soon,
+        }))
+    }
+
+    /// Says from time to time that pictures were left out.
+    fn report(&mut self) -> Result<(), Stopped> {
+        let (all, told) = (self.tally, self.told);
+        let lost = all.lost - told.lost;
+        let late = all.outdated - told.outdated;
+        let full = all.full - told.full;
+        if lost + late + full == 0 || self.told_at.elapsed() < REPORT_EVERY {
+            return Ok(());
+        }
+        (self.told, self.told_at) = (all, Instant::now());
+        warn!(
+            camera = self.job.name,
+            lost, late, full, "pictures left out"
+        );
+        self.job.outlet.tell(SourceEvent::Note(format!(
+            "{} pictures left out: {lost} lost by the camera or its bus, {late} because this \
+             machine is too slow, {full} because the gateway was behind",
+            lost + late + full
+        )))
+    }
+}
+
+/// Decoder and encoder, or what passes coded pictures on.
+fn work_of(job: &Job<'_>, agreed: &Agreed, bitrate: Option<u32>) -> Result<Work, End> {
+    let Coding::Raw(format) = agreed.coding else {
+        return Ok(Work::Pass {
+            coded: Coded::default(),
+            waits_for_key_frame: true,
+        });
+    };
+    let failed = |error: &dyn std::error::Error| End {
+        reason: DownReason::Internal,
+        detail: chain(error),
+        pace: Pace::Soon,
+    };
+    let (width, height) = agreed.size;
+    let decoder =
+        Decoder::new(format, width, height, agreed.colour).map_err(|error| failed(&error))?;
+    let (width, height) = decoder.even_size();
+    let fps = (agreed.fps.round() as u32).clamp(1, MAX_FPS);
+    let settings = Settings {
+        width: width as u32,
+        height: height as u32,
+        fps,
+        ceiling: job
+            .wish
+            .bitrate
+            .unwrap_or_else(|| usual_bitrate((width, height), fps)),
+    };
+    job.outlet.shared.beat("opening the encoder");
+    let mut encoder = (job.encoder)(&settings, job.wish.encoder).map_err(|error| failed(&error))?;
+    if let Some(Err(error)) = bitrate.map(|bps| encoder.set_bitrate(bps)) {
+        return Err(failed(&error));
+    }
+    Ok(Work::Encode {
+        format,
+        decoder: Box::new(decoder),
+        encoder,
+    })
+}
+
+/// Opens the encoder that the configuration wants. Hardware is not in this version: asking for
+/// nothing else is an error.
+///
+/// # Errors
+/// As [`encode::open`].
+pub(super) fn open_encoder(
+    settings: &Settings,
+    _choice: EncoderChoice,
+) -> Result<Box<dyn Encoder>, EncodeError> {
+    encode::open(settings)
+}
+
+/// Bits per second for pictures that nobody set a rate for: 0.07 a pixel, 1.9 Mbit/s at 720p30.
+fn usual_bitrate((width, height): (usize, usize), fps: u32) -> u32 {
+    let bits = width as f64 * height as f64 * f64::from(fps) * 0.07;
+    (bits as u32)
+        .clamp(USUAL_MIN, USUAL_MAX)
+        .clamp(MIN_BITRATE, MAX_BITRATE)
+}
+
+fn encode_one(
+    (format, agreed): (PixelFormat, &Agreed),
+    (decoder, encoder): (&mut Decoder, &mut dyn Encoder),
+    planes: &[&[u8]],
+    (ticks, taken): (i64, Instant),
+) -> Result<Option<AccessUnit>, Fault> {
+    let begun = Instant::now();
+    let strides = agreed.strides.iter().copied().chain(std::iter::repeat(0));
+    let planes: Vec<PlaneRef<'_>> = planes
+        .iter()
+        .zip(strides)
+        .map(|(bytes, stride)| PlaneRef { bytes, stride })
+        .collect();
+    let decoded = decoder.decode(&RawFrame {
+        format,
+        width: agreed.size.0,
+        height: agreed.size.1,
+        planes: &planes,
+    })?;
+    let picture = decoded.picture(ticks, taken)?;
+    let ready = Instant::now();
+    let coded = encoder.encode(&picture)?;
+    let encode::Coded::Unit(unit) = coded else {
+        return Ok(None); // left out by rate control, or still inside
+    };
+    Ok(Some(AccessUnit {
+        codec: Codec::H264,
+        data: unit.data,
+        is_key_frame: unit.is_key_frame,
+        ticks: unit.ticks,
+        received: unit.taken,
+        after_loss: false,
+        stages: Stages {
+            capture: begun.saturating_duration_since(taken),
+            decode: ready - begun,
+            encode: ready.elapsed(),
+        },
+    }))
+}
+
+fn pass_one(
+    coded: &mut Coded,
+    waits_for_key_frame: &mut bool,
+    data: &[u8],
+    (ticks, taken): (i64, Instant),
+) -> Result<Option<AccessUnit>, Fault> {
+    let (data, is_key_frame) = match coded.take(data) {
+        Held::Picture { data, is_key_frame } => (data, is_key_frame),
+        Held::NoPicture => return Ok(None),
+        Held::NotDecodable => {
+            let detail = "a key frame without parameter sets";
+            return Err(Fault::new(ErrorKind::Picture, detail));
+        }
+        Held::Garbage => return Err(Fault::new(ErrorKind::Picture, "no H.264 in a buffer")),
+    };
+    if *waits_for_key_frame && !is_key_frame {
+        return Ok(None);
+    }
+    *waits_for_key_frame = false;
+    Ok(Some(AccessUnit {
+        codec: Codec::H264,
+        data,
+        is_key_frame,
+        ticks,
+        received: taken,
+        after_loss: false,
+        stages: Stages {
+            capture: taken.elapsed(),
+            ..Stages::default()
+        },
+    }))
+}
+
+/// A run that the driver ended.
+#[allow(clippy::wildcard_enum_match_arm)] // the kernel's errors
+fn of_errno(errno: Errno) -> End {
+    let (reason, pace, detail) = match errno {
+        Errno::ENODEV | Errno::ENXIO => (
+            DownReason::Unreachable,
+            Pace::Probe,
+            "the camera was unplugged".to_owned(),
+        ),
+        other => (
+            DownReason::Errors,
+            Pace::Soon,
+            format!("the driver stopped: {} ({other:?})", other.desc()),
+        ),
+    };
+    End {
+        reason,
+        detail,
+        pace,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
+/// Between two looks at the orders.
+const SLICE: Duration = Duration::from_millis(50);
+/// Buffers that are skipped for a newer one at a time.
+const MAX_DRAIN: usize = 32;
+/// Pictures left out are told at most so often.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// Bounds of the usual bit rate.
+const USUAL_MIN: u32 = 300_000;
+const USUAL_MAX: u32 = 8_000_000;
