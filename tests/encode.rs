@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use openh264::decoder::{DecodedYUV, Decoder};
 use openh264::formats::YUVSource;
 use openh264::nal_units;
-use pinhole::config::Pattern;
+use pinhole::config::{EncoderChoice, Pattern};
 use pinhole::media::{AccessUnit, CameraId, Demand, SourceEvent};
 use pinhole::source::encode::{
     self, Coded, EncodeError, Encoder, MAX_BITRATE, MIN_BITRATE, Picture, Plane, Settings, Unit,
@@ -39,7 +39,8 @@ impl Studio {
     fn new(width: u32, height: u32, ceiling: u32) -> Self {
         Self {
             painter: Painter::new(width as usize, height as usize, "front-door", "INFO"),
-            encoder: encode::open(&settings(width, height, ceiling)).expect("openh264"),
+            encoder: encode::open(&settings(width, height, ceiling), EncoderChoice::Software)
+                .expect("openh264"),
             epoch: Instant::now(),
             number: 0,
         }
@@ -298,7 +299,8 @@ fn rate(encoder: &mut dyn Encoder, noise: &mut Noise, pictures: std::ops::Range<
 #[test]
 fn steps_of_the_bit_rate_are_followed_within_the_ceiling_without_key_frames() {
     let ceiling = 1_000_000;
-    let mut encoder = encode::open(&settings(320, 240, ceiling)).expect("openh264");
+    let mut encoder =
+        encode::open(&settings(320, 240, ceiling), EncoderChoice::Software).expect("openh264");
     let mut noise = Noise::new();
     let mut from = 0; // eight seconds in all: the safety key frame comes after ten
     for (asked, expected) in [
@@ -322,7 +324,8 @@ fn steps_of_the_bit_rate_are_followed_within_the_ceiling_without_key_frames() {
 
 #[test]
 fn orders_before_the_first_picture_are_followed_after_it() {
-    let mut encoder = encode::open(&settings(320, 240, 2_000_000)).expect("openh264");
+    let mut encoder =
+        encode::open(&settings(320, 240, 2_000_000), EncoderChoice::Software).expect("openh264");
     encoder.set_bitrate(250_000).expect("kept");
     encoder.set_frame_rate(30).expect("kept");
     encoder.force_key_frame();
@@ -359,7 +362,8 @@ fn a_cut_costs_one_key_frame_of_bounded_size_and_no_gap() {
         ("light off", &lit, &dim),
         ("camera turned", &lit, &elsewhere),
     ] {
-        let mut encoder = encode::open(&settings(320, 240, ceiling)).expect("openh264");
+        let mut encoder =
+            encode::open(&settings(320, 240, ceiling), EncoderChoice::Software).expect("openh264");
         let chroma = vec![128; NOISE.0 * NOISE.1 / 4];
         let grey = Plane::new(&chroma, NOISE.0 / 2);
         let (mut keys, mut gap, mut longest) = (Vec::new(), 0, 0);
@@ -392,7 +396,8 @@ fn a_cut_costs_one_key_frame_of_bounded_size_and_no_gap() {
 
 #[test]
 fn half_the_frame_rate_gets_twice_the_bits_for_each_picture() {
-    let mut encoder = encode::open(&settings(320, 240, 600_000)).expect("openh264");
+    let mut encoder =
+        encode::open(&settings(320, 240, 600_000), EncoderChoice::Software).expect("openh264");
     let mut noise = Noise::new();
     let full = rate(encoder.as_mut(), &mut noise, 0..4 * FPS);
     encoder.set_frame_rate(15).expect("in bounds");
@@ -433,7 +438,8 @@ fn planes_with_padding_are_coded_like_planes_without() {
     let planes = [0, 1, 2].map(|n| Plane::new(&padded[n].0, padded[n].1));
     let loose = Picture::new((320, 180), planes, 0, Instant::now()).expect("holds");
     let code = |picture| {
-        let mut encoder = encode::open(&settings(320, 180, 500_000)).expect("openh264");
+        let mut encoder =
+            encode::open(&settings(320, 180, 500_000), EncoderChoice::Software).expect("openh264");
         let Coded::Unit(unit) = encoder.encode(picture).expect("encodes") else {
             panic!("the first picture was left out")
         };
@@ -452,7 +458,7 @@ fn encoders_at_the_ends_of_their_bounds_work() {
                 fps,
                 ..settings(width, height, ceiling)
             };
-            let mut encoder = encode::open(&bounds).expect("in bounds");
+            let mut encoder = encode::open(&bounds, EncoderChoice::Software).expect("in bounds");
             let painter = Painter::new(width as usize, height as usize, "x", "");
             for n in 0..2 {
                 let picture = painter.picture(n * 90_000, Instant::now()).expect("even");

@@ -25,7 +25,7 @@ use crate::gateway;
 use crate::media::ErrorKind;
 use crate::media::histogram::Histogram;
 use crate::net::udp::{self, Refused};
-use crate::whep::status::{CameraStatus, HttpCounters, SessionStatus, Timings};
+use crate::whep::status::{CameraStatus, HttpCounters, LoadStatus, SessionStatus, Timings};
 
 /// What one scrape tells.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,7 @@ impl Collector for Snapshot {
         let uptime = self.uptime.as_secs_f64();
         out.gauge("uptime_seconds", "Since start.", uptime)?;
         cameras(&mut out, &self.cameras)?;
+        loads(&mut out, &self.cameras)?;
         camera_errors(&mut out, &self.cameras)?;
         viewers(&mut out, &self.sessions)?;
         counted(&mut out, &self.gateway)?;
@@ -134,6 +135,42 @@ fn cameras(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result {
     each("camera_viewers", "Sessions on the camera.", |camera| {
         Some(camera.viewers as f64)
     })
+}
+
+/// Of cameras that are encoded here.
+fn loads(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result {
+    let mut each = |name, help, value: fn(&LoadStatus) -> Option<f64>| {
+        let rows = cameras.iter().filter_map(|camera| {
+            let value = value(camera.load.as_ref()?)?;
+            Some(([("camera", camera.name.as_str())], value))
+        });
+        out.gauges(name, help, rows)
+    };
+    each(
+        "camera_overloaded",
+        "1 when the machine is too slow for what was configured.",
+        |load| Some(f64::from(u8::from(load.overloaded))),
+    )?;
+    each(
+        "camera_coding_seconds",
+        "One picture, from raw to coded.",
+        |load| Some(load.encode_ms / 1000.0),
+    )?;
+    each(
+        "camera_coding_interval_seconds",
+        "The time that there is for one.",
+        |load| Some(load.interval_ms / 1000.0),
+    )?;
+    each(
+        "camera_coding_cpu_hertz",
+        "Of the first processor, when the above was measured.",
+        |load| load.cpu_mhz.map(|mhz| f64::from(mhz) * 1e6),
+    )?;
+    each(
+        "camera_coding_temperature_celsius",
+        "Of the hottest sensor, when the above was measured.",
+        |load| load.temperature_c.map(f64::from),
+    )
 }
 
 fn camera_errors(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result {

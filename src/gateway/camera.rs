@@ -9,7 +9,7 @@ use super::viewer::ViewerId;
 use crate::config;
 use crate::hub::{Hub, Settings};
 use crate::media::frame::Frame;
-use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, SourceEvent};
+use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
 use crate::whep::status::ErrorCounts;
 
 /// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
@@ -65,6 +65,7 @@ pub(super) struct Camera {
     pub(super) restarts: u64,
     pub(super) errors: ErrorCounts,
     pub(super) notes: Vec<String>,
+    pub(super) load: Option<Box<Load>>,
     /// What the source was told last.
     is_wanted: bool,
     /// Nobody watches an `on_demand` camera since; closed at this moment.
@@ -92,6 +93,7 @@ impl Camera {
             restarts: 0,
             errors: ErrorCounts::default(),
             notes: Vec::new(),
+            load: None,
             is_wanted: false,
             close_at: None,
         }
@@ -112,6 +114,10 @@ impl Camera {
                 debug!(camera = %self.config.name, note, "note");
                 self.notes.push(note);
                 self.notes.truncate(MAX_NOTES);
+                Reaction::None
+            }
+            SourceEvent::Load(load) => {
+                self.on_load(load);
                 Reaction::None
             }
             SourceEvent::Unit(unit) => match self.hub.push_unit(now, &unit) {
@@ -135,6 +141,7 @@ impl Camera {
                 retry_at,
             } => self.on_down(now, reason, detail, retry_at),
             SourceEvent::Closed => {
+                self.load = None;
                 self.hub.restart(Abilities::default());
                 self.enter(now, State::Idle);
                 Reaction::Restarted
@@ -153,6 +160,20 @@ impl Camera {
             );
             self.enter(now, State::Playing);
         }
+    }
+
+    fn on_load(&mut self, load: Box<Load>) {
+        let was = self.load.as_ref().is_some_and(|old| old.is_overloaded);
+        if load.is_overloaded != was {
+            let (cost, interval) = (load.cost, load.interval);
+            let (fps, size) = (load.fps, load.size);
+            match load.is_overloaded {
+                true => warn!(camera = %self.config.name, ?cost, ?interval, fps, ?size,
+                    celsius = load.celsius, mhz = load.cpu_mhz, "overloaded"),
+                false => info!(camera = %self.config.name, fps, ?size, "no longer overloaded"),
+            }
+        }
+        self.load = Some(load);
     }
 
     fn on_error(&mut self, kind: ErrorKind, in_a_row: u32, detail: &str) {
@@ -177,6 +198,7 @@ impl Camera {
         retry_at: Option<Instant>,
     ) -> Reaction {
         self.restarts += 1;
+        self.load = None;
         self.hub.restart(Abilities::default());
         // An unchanged reason is one state that lasts, whatever the number of attempts.
         let is_news = !matches!(&self.state, State::Down { reason: old, .. } if *old == reason);

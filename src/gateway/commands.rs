@@ -1,10 +1,11 @@
 //! Commands from HTTP: admission, WHEP sessions, the API.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::Gateway;
 use super::viewer::{NewViewer, Viewer, ViewerId};
@@ -68,7 +69,14 @@ impl Gateway {
             max_queue: self.config.limits.queue,
             seed: self.rng.random(),
         };
-        let (mut session, answer) = Session::open(now, &setup).map_err(|error| {
+        // An offer is a stranger's text: where str0m panics on it, nobody else may suffer.
+        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(now, &setup)));
+        let opened = opened.unwrap_or_else(|_| {
+            error!(%peer, "an offer made the WebRTC library panic and was refused");
+            self.common.counters.sessions_panicked += 1;
+            Err(OfferError::Bad("it cannot be processed".to_owned()))
+        });
+        let (mut session, answer) = opened.map_err(|error| {
             self.common.counters.refused_offers += 1;
             match error {
                 OfferError::Bad(what) => Refusal::BadOffer(what),
@@ -159,10 +167,15 @@ impl Gateway {
             let what = "an ICE restart needs a=ice-ufrag and a=ice-pwd";
             return Err(Refusal::BadFragment(what.to_owned()));
         };
-        let session = &mut viewer.session;
-        let ours = session
-            .restart_ice(now, ufrag, pwd, &fragment.candidates)
+        let mut restarted = None;
+        self.guard(id, |viewer, _| {
+            let session = &mut viewer.session;
+            restarted = Some(session.restart_ice(now, ufrag, pwd, &fragment.candidates));
+        });
+        let ours = restarted
+            .ok_or(Refusal::UnknownSession)?
             .map_err(|error| Refusal::BadFragment(error.to_string()))?;
+        let viewer = self.viewers.get_mut(&id).ok_or(Refusal::UnknownSession)?;
         viewer.etag = fresh.clone();
         self.demux.name(viewer.session.local_ufrag(), id);
         self.with_viewer(id, |_, _| {});

@@ -7,7 +7,7 @@ use super::camera::{Camera, State as CameraState};
 use super::viewer::{Viewer, ViewerId};
 use crate::media::Codec;
 use crate::session::State;
-use crate::whep::status::{CameraStatus, Health, SessionStatus};
+use crate::whep::status::{CameraStatus, Health, LoadStatus, SessionStatus};
 
 impl Gateway {
     /// Every camera, in the order of the configuration.
@@ -74,6 +74,7 @@ impl Camera {
             viewers: self.viewers.len(),
             restarts: self.restarts,
             errors: self.errors,
+            load: self.load.as_deref().map(LoadStatus::from),
             notes: self.notes.clone(),
         }
     }

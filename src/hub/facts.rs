@@ -46,12 +46,11 @@ impl StreamFacts {
         }
     }
 
+    /// The newest two are kept whatever their age: a picture a minute is a rate, too.
     fn forget(&mut self, now: Instant) {
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) > RATE_SPAN;
         while self.recent.len() > MAX_REMEMBERED
-            || self
-                .recent
-                .front()
-                .is_some_and(|(at, _)| now.saturating_duration_since(*at) > RATE_SPAN)
+            || self.recent.len() > 2 && self.recent.front().is_some_and(|(at, _)| is_old(at))
         {
             self.recent.pop_front();
         }
@@ -94,14 +93,16 @@ impl StreamFacts {
         }) as u64
     }
 
-    /// The first frame opens the span and is not counted into it.
+    /// The first frame opens the span and is not counted into it. Zero once the stream has been
+    /// silent for longer than two of its own intervals.
     fn over_span(&self, now: Instant, sum: impl Fn(&[(Instant, usize)]) -> f64) -> f64 {
-        let fresh: Vec<_> = self
-            .recent
-            .iter()
-            .copied()
-            .filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_SPAN)
-            .collect();
+        let recent: Vec<(Instant, usize)> = self.recent.iter().copied().collect();
+        let [.., before, last] = recent.as_slice() else {
+            return 0.0;
+        };
+        let allowed = RATE_SPAN.max(last.0.saturating_duration_since(before.0) * 2);
+        let is_fresh = |(at, _): &&(Instant, usize)| now.saturating_duration_since(*at) <= allowed;
+        let fresh: Vec<(Instant, usize)> = recent.iter().filter(is_fresh).copied().collect();
         let (Some(first), Some(last)) = (fresh.first(), fresh.last()) else {
             return 0.0;
         };

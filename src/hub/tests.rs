@@ -233,3 +233,15 @@ fn facts_tell_rates_interval_and_b_frames() {
     assert!(camera.hub.facts().has_b_frames());
     assert_eq!(camera.hub.facts().fps(now + Duration::from_secs(9)), 0.0);
 }
+
+#[test]
+fn a_picture_every_ten_seconds_is_a_rate_too() {
+    let mut camera = Camera::new(false, 1 << 20);
+    camera.key(1000);
+    camera.frames += 249;
+    camera.delta(1000);
+    let now = camera.now();
+    assert!((camera.hub.facts().fps(now) - 0.1).abs() < 0.01);
+    let silent = now + Duration::from_secs(21);
+    assert_eq!(camera.hub.facts().fps(silent), 0.0);
+}

@@ -82,6 +82,9 @@ pub enum SourceEvent {
     Playing(Abilities),
     /// A fact worth telling about the running stream (transport used, server name, H.264 profile).
     Note(String),
+    /// What coding costs, from sources that code themselves: at the start, when it changes, and
+    /// every few seconds.
+    Load(Box<Load>),
     /// One coded picture.
     Unit(AccessUnit),
     /// A tolerated error: counted, and the stream goes on.
@@ -102,6 +105,28 @@ pub enum SourceEvent {
     },
     /// The source was asked to stop and has let go of its camera.
     Closed,
+}
+
+/// How hard the machine works for one camera.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// What codes, and why this.
+    pub encoder: String,
+    /// The machine is too slow for what was configured: rate or size are lower.
+    pub is_overloaded: bool,
+    /// Pictures per second that are coded at most.
+    pub fps: u32,
+    /// Pixels.
+    pub size: (u32, u32),
+    /// One picture, from raw to coded, mean of a second; zero in the first one.
+    pub cost: Duration,
+    /// The time that there is for it.
+    pub interval: Duration,
+    /// Of the first processor, now and at most, where the kernel says so.
+    pub cpu_mhz: Option<u32>,
+    pub cpu_max_mhz: Option<u32>,
+    /// Of the hottest sensor.
+    pub celsius: Option<f32>,
 }
 
 /// Errors of a source, by kind: a label in metrics and the API.

@@ -81,10 +81,6 @@ impl<'a> Section<'a> {
         matches!(self.kind, "audio" | "video")
     }
 
-    fn is_known(&self) -> bool {
-        self.is_media() || self.kind == "application"
-    }
-
     fn attribute(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let prefix = format!("a={name}:");
         let lines: Vec<&'a str> = self
@@ -133,10 +129,6 @@ fn split(text: &str) -> Result<Vec<Section<'_>>, OfferError> {
     match sections.len() {
         1 => Err(bad("it has no media section")),
         n if n > MAX_SECTIONS => Err(bad("it has more than 16 media sections")),
-        // str0m would leave it out of the answer, which must have as many (RFC 3264 section 6).
-        _ if sections[1..].iter().any(|s| !s.is_known()) => Err(bad(
-            "it has a media section that is neither audio, video nor application",
-        )),
         _ => Ok(sections),
     }
 }
@@ -214,14 +206,22 @@ fn h264_types(section: &Section<'_>) -> Vec<H264Type> {
         Some(H264Type {
             pt,
             rtx: repairs.iter().find(|(apt, _)| *apt == pt).map(|r| r.1),
-            profile_level_id: profile.map_or(Some(BASELINE_LEVEL_1), ProfileLevelId::parse)?,
+            profile_level_id: profile.map_or(Some(BASELINE), ProfileLevelId::parse)?,
         })
     };
-    section.payload_types().filter_map(read).collect()
+    let types: Vec<H264Type> = section.payload_types().filter_map(read).collect();
+    // Of several with one profile and level, str0m takes the last, and it panics where it is
+    // told of more than that one.
+    let class = |t: &H264Type| (t.profile_level_id.rank(), t.profile_level_id.0[2]);
+    let rest = |i: usize| types.iter().skip(i + 1);
+    let is_last = |(i, t): &(usize, &H264Type)| !rest(*i).any(|later| class(later) == class(t));
+    let last = types.iter().enumerate().filter(is_last);
+    last.map(|(_, t)| *t).collect()
 }
 
-/// What a missing `profile-level-id` means (RFC 6184 section 8.1).
-const BASELINE_LEVEL_1: ProfileLevelId = ProfileLevelId([0x42, 0x00, 0x0a]);
+/// What a missing `profile-level-id` means: baseline (RFC 6184 section 8.1). The level is the one
+/// that str0m assumes; nothing of ours depends on it.
+const BASELINE: ProfileLevelId = ProfileLevelId([0x42, 0x00, 0x1f]);
 
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';')

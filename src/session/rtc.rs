@@ -113,11 +113,19 @@ fn build(now: Instant, setup: &Setup<'_>, offer: &offer::Offer) -> Rtc {
 }
 
 pub(super) fn answer(rtc: &mut Rtc, now: Instant, offer: &str) -> Result<String, OfferError> {
+    let sections = |sdp: &str| sdp.lines().filter(|l| l.starts_with("m=")).count();
+    let offered = sections(offer);
     let offer = SdpOffer::from_sdp_string(offer).map_err(|e| OfferError::Bad(e.to_string()))?;
     let answer = rtc.sdp_api().accept_offer(offer);
     let answer = answer.map_err(|e| OfferError::Bad(e.to_string()))?;
     advance(rtc, now).map_err(OfferError::Bad)?;
-    Ok(with_end_of_candidates(&answer.to_sdp_string()))
+    let answer = answer.to_sdp_string();
+    // An answer has a section for each of the offer's (RFC 3264 section 6).
+    if sections(&answer) != offered {
+        let what = "a media section has an unknown kind or the a=mid of another one";
+        return Err(OfferError::Bad(what.to_owned()));
+    }
+    Ok(with_end_of_candidates(&answer))
 }
 
 /// A WHEP server cannot trickle, so the answer says that there is nothing to wait for

@@ -232,10 +232,15 @@ const PAGE_MAY_DO: &str = "default-src 'none'; script-src 'self'; style-src 'sel
     img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; \
     base-uri 'none'; form-action 'self'";
 
+/// Readable without its style, too.
 const LOGIN: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-    <meta name=\"viewport\" content=\"width=device-width\">\
-    <meta name=\"color-scheme\" content=\"light dark\"><title>Pinhole: token needed</title>\
-    <h1>Pinhole</h1><p>This Pinhole shows its cameras to whoever has its token. Open the link \
-    that it printed, or enter the token here.</p><form action=\"/\" method=\"get\">\
-    <label>Token <input type=\"password\" name=\"token\" autocomplete=\"current-password\" \
-    required autofocus></label> <button>Open</button></form></html>\n";
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+    <meta name=\"color-scheme\" content=\"dark light\"><title>Pinhole: token needed</title>\
+    <link rel=\"icon\" href=\"/favicon.svg\"><link rel=\"stylesheet\" href=\"/style.css\">\
+    <body data-view=\"note\"><main><section class=\"note\">\
+    <img src=\"/favicon.svg\" width=\"56\" height=\"56\" alt=\"\">\
+    <h2>This Pinhole wants a token</h2><p>It shows its cameras to whoever has its token. Open the \
+    link that it printed at its start, or enter the token here.</p>\
+    <form action=\"/\" method=\"get\"><label for=\"token\">Token</label>\
+    <input id=\"token\" type=\"password\" name=\"token\" autocomplete=\"current-password\" \
+    required autofocus> <button class=\"tool\">Open</button></form></section></main></html>\n";

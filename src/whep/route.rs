@@ -10,7 +10,7 @@
 //! | `/api/cameras`, `/api/sessions` | GET HEAD OPTIONS | JSON |
 //! | `/healthz` | GET HEAD OPTIONS | needs no token: it tells three numbers. `?strict`: 503 while a camera is down |
 //! | `/metrics` | GET HEAD OPTIONS | OpenMetrics text |
-//! | else | GET HEAD OPTIONS | the page's files |
+//! | else | GET HEAD OPTIONS | the page's files; `/favicon.svg` and `/style.css` need no token |
 
 use http::header::{
     ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
@@ -132,7 +132,7 @@ fn try_admit(policy: &Policy, request: &Request) -> Result<Admitted, Problem> {
         return Ok(Admitted::Ready(Action::Respond(response)));
     }
     policy.check_origin(request)?;
-    if !matches!(resource, Resource::Health) {
+    if !matches!(resource, Resource::Health) && !LOGIN_FILES.contains(&request.uri.path()) {
         let proof = policy.check_token(request)?;
         if proof == Proof::InUrl && request.uri.path() == "/" && is_read(&request.method) {
             let response = finish(policy, request, enter(policy, request));
@@ -141,6 +141,9 @@ fn try_admit(policy: &Policy, request: &Request) -> Result<Admitted, Problem> {
     }
     resource.admit(request)
 }
+
+/// The page that asks for the token looks like the rest: these files say nothing of cameras.
+const LOGIN_FILES: [&str; 2] = ["/favicon.svg", "/style.css"];
 
 /// What a path names.
 enum Resource<'a> {

@@ -1,8 +1,11 @@
 //! What the API says of cameras and sessions, and what `/metrics` is made of. The former are
 //! serialized as JSON as they stand: ages and spans in milliseconds, rates in bits per second.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use crate::media::Load;
 use crate::media::histogram::Histogram;
 
 /// One camera in `GET /api/cameras`.
@@ -46,8 +49,52 @@ pub struct CameraStatus {
     /// Runs of the source that ended, since start.
     pub restarts: u64,
     pub errors: ErrorCounts,
+    /// Of cameras that are encoded here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadStatus>,
     /// Facts from the source (transport, server).
     pub notes: Vec<String>,
+}
+
+/// How hard the machine works for one camera.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadStatus {
+    /// What codes, and why this.
+    pub encoder: String,
+    /// The machine is too slow for what was configured; what follows is why.
+    pub overloaded: bool,
+    /// Coded at most.
+    pub fps: u32,
+    pub width: u32,
+    pub height: u32,
+    /// One picture, from raw to coded.
+    pub encode_ms: f64,
+    /// The time that there is for it.
+    pub interval_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_mhz: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_max_mhz: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_c: Option<f32>,
+}
+
+impl From<&Load> for LoadStatus {
+    fn from(load: &Load) -> Self {
+        let millis = |span: Duration| (span.as_secs_f64() * 1e5).round() / 100.0;
+        Self {
+            encoder: load.encoder.clone(),
+            overloaded: load.is_overloaded,
+            fps: load.fps,
+            width: load.size.0,
+            height: load.size.1,
+            encode_ms: millis(load.cost),
+            interval_ms: millis(load.interval),
+            cpu_mhz: load.cpu_mhz,
+            cpu_max_mhz: load.cpu_max_mhz,
+            temperature_c: load.celsius,
+        }
+    }
 }
 
 /// Tolerated errors since start, by kind.

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use pinhole::config::EncoderChoice;
 use pinhole::source::encode::{self, Coded, Picture, Plane, Settings};
 use pinhole::source::pattern::{Moment, Painter};
 
@@ -87,13 +88,13 @@ impl Run {
         ceiling: u32,
         mut draw: impl FnMut(u64, &mut dyn FnMut(&Picture<'_>)),
     ) -> Self {
-        let mut encoder = encode::open(&Settings {
+        let settings = Settings {
             width: size.0 as u32,
             height: size.1 as u32,
             fps: FPS,
             ceiling,
-        })
-        .expect("openh264");
+        };
+        let mut encoder = encode::open(&settings, EncoderChoice::Software).expect("openh264");
         let mut run = Self {
             size,
             draw: Vec::new(),

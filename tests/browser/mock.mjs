@@ -23,8 +23,11 @@ export function camera(name, facts = {}) {
 
 export class Mock {
   cameras = [];
-  /** `api` and `whep`: null, or {status, body, headers} that is answered instead. */
-  faults = { api: null, whep: null };
+  /**
+   * `api` and `whep`: null, or {status, body, headers} that is answered instead. `isMute`: the
+   * answer names no candidate, so that the viewer is found by what it trickles or not at all.
+   */
+  faults = { api: null, whep: null, isMute: false };
   /** Requests since the start: `POST /whep/door`. */
   seen = [];
   /** Sent with the next answers to POST. */
@@ -74,7 +77,8 @@ export class Mock {
     if (this.faults.whep) return reply(res, this.faults.whep);
     const id = String(this.#sessions += 1);
     const answer = await this.#sender.answer(body, decodeURIComponent(pathname.slice(6)), id);
-    res.writeHead(201, { 'content-type': 'application/sdp', location: `/whep/session/${id}`, etag: this.etag }).end(answer);
+    res.writeHead(201, { 'content-type': 'application/sdp', location: `/whep/session/${id}`, etag: this.etag })
+      .end(this.faults.isMute ? answer.replace(/a=(candidate|end-of-candidates).*\r\n/g, '') : answer);
   }
 }
 

@@ -27,6 +27,7 @@ fn camera(name: &str) -> CameraStatus {
             loss: 9,
             ..ErrorCounts::default()
         },
+        load: None,
         notes: Vec::new(),
     }
 }

@@ -4,10 +4,14 @@
 //! Out: H.264 access units in Annex B, constrained baseline, without reordering.
 //! Not here: where pictures come from, when they are taken, who is sent the result.
 //!
-//! An encoder belongs to the one thread of its camera and may take its time there. Hardware
-//! (V4L2 M2M) joins behind the same trait; today [`open`] gives openh264.
+//! An encoder belongs to the one thread of its camera and may take its time there. [`open`] gives
+//! the hardware's ([`m2m`]) or openh264, and goes from one to the other when the hardware fails.
 
+mod choose;
 mod cut;
+pub mod load;
+pub mod m2m;
+pub mod overload;
 mod raw;
 mod software;
 
@@ -15,6 +19,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::config::EncoderChoice;
+
+pub use choose::{Chosen, FIRST_RETRY, Machine, Makers};
 pub use software::Software;
 
 /// Turns pictures into access units, in order, without B-pictures.
@@ -45,6 +52,29 @@ pub trait Encoder: Send {
 
     /// For logs and the API: "openh264".
     fn name(&self) -> &'static str;
+
+    /// The units of pictures that were answered with [`Coded::Pending`]. The encoder can be used
+    /// on; worth a call before it is dropped.
+    ///
+    /// # Errors
+    /// As in [`Encoder::encode`].
+    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
+        Ok(Vec::new())
+    }
+
+    /// What there is to tell since the last call; ask after opening and after every picture.
+    fn poll_news(&mut self) -> Option<News> {
+        None
+    }
+}
+
+/// What an encoder has to tell about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// What codes from now on, and why this: "openh264: no hardware encoder found".
+    Chosen(String),
+    /// The hardware failed, software took over and no picture was left out.
+    Fault(String),
 }
 
 /// What became of one picture.
@@ -103,12 +133,16 @@ impl Settings {
     }
 }
 
-/// Opens the best encoder of this machine.
+/// Opens an encoder as `choice` wants it: `Auto` takes hardware that is there and proves that it
+/// works, else software. [`Encoder::poll_news`] tells which and why.
+///
+/// Hardware that fails while it runs is replaced by software within the same picture, whatever
+/// the choice, and tried again after [`FIRST_RETRY`].
 ///
 /// # Errors
-/// Settings outside their bounds, or an encoder that cannot be had.
-pub fn open(settings: &Settings) -> Result<Box<dyn Encoder>, EncodeError> {
-    Ok(Box::new(Software::open(settings)?))
+/// Settings outside their bounds; with `Hardware`, that there is none that works.
+pub fn open(settings: &Settings, choice: EncoderChoice) -> Result<Box<dyn Encoder>, EncodeError> {
+    Ok(Box::new(Chosen::open(Box::new(Machine), settings, choice)?))
 }
 
 /// One plane of samples: rows of 8-bit values, `stride` bytes apart.
@@ -122,6 +156,11 @@ impl<'a> Plane<'a> {
     /// Rows of `data`, `stride` bytes apart.
     pub fn new(data: &'a [u8], stride: usize) -> Self {
         Self { data, stride }
+    }
+
+    /// The first `width` samples of a row that is there.
+    fn row(&self, row: usize, width: usize) -> &'a [u8] {
+        &self.data[row * self.stride..][..width]
     }
 
     fn holds(&self, width: usize, height: usize) -> bool {
@@ -211,6 +250,52 @@ pub enum EncodeError {
     },
     #[error("openh264: option {option} refused with code {code}")]
     Option { option: &'static str, code: i32 },
+    #[error("no hardware encoder found")]
+    NoHardware,
+    #[error("{node}: {doing}")]
+    Hardware {
+        node: String,
+        doing: &'static str,
+        #[source]
+        source: nix::errno::Errno,
+    },
+    #[error("{node}: {why}")]
+    HardwareUnfit { node: String, why: String },
+    #[error("{node}: no coded picture for {millis} ms")]
+    HardwareSilent { node: String, millis: u64 },
+    #[error("{node}: damaged picture, {in_a_row} in a row")]
+    Damaged { node: String, in_a_row: u32 },
+}
+
+impl EncodeError {
+    /// Whether the hardware encoder that says so had better be left alone.
+    pub fn is_hardware_fault(&self) -> bool {
+        match self {
+            Self::NoHardware
+            | Self::Hardware { .. }
+            | Self::HardwareUnfit { .. }
+            | Self::HardwareSilent { .. } => true,
+            Self::Damaged { in_a_row, .. } => *in_a_row >= MAX_DAMAGED,
+            Self::Size { .. }
+            | Self::FrameRate(_)
+            | Self::Bitrate(_)
+            | Self::Planes { .. }
+            | Self::OtherSize { .. }
+            | Self::OpenH264 { .. }
+            | Self::Option { .. } => false,
+        }
+    }
+
+    /// With its causes, for a person.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(deeper) = cause {
+            text = format!("{text}: {deeper}");
+            cause = deeper.source();
+        }
+        text
+    }
 }
 
 /// Lowest bit rate asked of an encoder: below it even 320x180 turns to blocks.
@@ -220,6 +305,14 @@ pub const MIN_BITRATE: u32 = 50_000;
 pub const MAX_BITRATE: u32 = 100_000_000;
 /// Highest frame rate openh264 plans its bits for.
 pub const MAX_FPS: u32 = 60;
+
+/// Damaged pictures in a row that hardware is forgiven, less one.
+const MAX_DAMAGED: u32 = 3;
+/// Key frames are made on demand; this one is for a viewer whose demand was lost.
+const SAFETY_KEY_FRAME_SECONDS: u32 = 10;
+/// From here on pictures are coded with HD colours (BT.709), below with SD ones (BT.601): what
+/// decoders that ignore the stream's own word assume.
+const HD_HEIGHT: u32 = 720;
 
 #[cfg(test)]
 mod tests {
@@ -254,7 +347,10 @@ mod tests {
                 ..good
             },
         ] {
-            let error = open(&bad).err().expect("refused").to_string();
+            let error = open(&bad, EncoderChoice::Auto)
+                .err()
+                .expect("refused")
+                .to_string();
             assert!(error.contains("accepted are"), "{bad:?}: {error}");
         }
     }

@@ -12,7 +12,10 @@ use openh264::encoder::{
 use openh264::formats::YUVSource;
 
 use super::cut::CutDetector;
-use super::{Coded, EncodeError, Encoder, MIN_BITRATE, Picture, Settings, Unit, raw};
+use super::{
+    Coded, EncodeError, Encoder, MIN_BITRATE, Picture, SAFETY_KEY_FRAME_SECONDS,
+    Settings, Unit, raw,
+};
 use crate::media::pixel::{Colour, Matrix};
 
 /// An encoder on the calling thread's own processor time.
@@ -217,6 +220,3 @@ impl YUVSource for Borrowed<'_> {
         self.0.planes()[2].data
     }
 }
-
-/// Key frames are made on demand; this one is for a viewer whose demand was lost.
-const SAFETY_KEY_FRAME_SECONDS: u32 = 10;

@@ -29,7 +29,7 @@ use tracing::{error, warn};
 
 pub use picture::{Moment, Painter};
 
-use crate::config::Pattern;
+use crate::config::{EncoderChoice, Pattern};
 use crate::media::{CameraId, Demand, DownReason, SourceEvent};
 use crate::source::encode::{self, EncodeError, Encoder, Settings};
 use inbox::{Heard, Inbox};
@@ -43,7 +43,9 @@ pub fn start(
     events: Sender<(CameraId, SourceEvent)>,
     demands: UnboundedReceiver<Demand>,
 ) {
-    start_with(id, name, pattern, events, demands, Box::new(encode::open));
+    // Always by software: it stands for itself where nothing else can be had.
+    let opener = |settings: &Settings| encode::open(settings, EncoderChoice::Software);
+    start_with(id, name, pattern, events, demands, Box::new(opener));
 }
 
 /// How a run gets its encoder.

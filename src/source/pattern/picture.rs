@@ -81,6 +81,11 @@ impl Painter {
         }
     }
 
+    /// Width and height in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.canvas.width, self.canvas.height)
+    }
+
     /// The picture as last drawn, taken at `taken`.
     ///
     /// # Errors

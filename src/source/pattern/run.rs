@@ -11,7 +11,9 @@ use super::pace::Pace;
 use super::picture::{Moment, Painter};
 use super::{End, Gone, Listened, Worker};
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
-use crate::source::encode::{Coded, EncodeError, Encoder, Settings, Unit};
+use crate::source::encode::load::Reporter;
+use crate::source::encode::overload::{Overload, Step};
+use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
 
 impl Worker {
     pub(super) fn run(&mut self) -> Result<End, Gone> {
@@ -40,30 +42,29 @@ impl Worker {
                 self.tell(SourceEvent::Error {
                     kind: ErrorKind::Encode,
                     in_a_row: run.errors_in_a_row,
-                    detail: chain(&error),
+                    detail: error.chain(),
                 })?;
                 if run.errors_in_a_row >= MAX_ERRORS {
                     return Ok(failed(DownReason::Errors, &error));
                 }
             }
+            if let Some(step) = run.step.take()
+                && let Err(error) = self.follow_step(&mut run, step)
+            {
+                return Ok(failed(DownReason::Internal, &error));
+            }
+            self.report_load(&mut run)?;
             self.report(&mut run)?;
         }
     }
 
     fn open(&self) -> Result<Run, EncodeError> {
         let pattern = &self.pattern;
-        let (width, height) = (pattern.width, pattern.height);
-        let mut encoder = (self.opener)(&Settings {
-            width,
-            height,
+        let full = Step {
             fps: pattern.fps,
-            ceiling: pattern.bitrate,
-        })?;
-        if let Some(bps) = self.orders.bitrate {
-            encoder.set_bitrate(bps)?;
-        }
-        let info = format!("{width}X{height} {} FPS", pattern.fps);
-        let painter = Painter::new(width as usize, height as usize, &self.name, &info);
+            size: (pattern.width, pattern.height),
+        };
+        let (encoder, painter) = self.make(full)?;
         let start = Instant::now();
         Ok(Run {
             encoder,
@@ -78,7 +79,58 @@ impl Worker {
             all: Tally::default(),
             told: Tally::default(),
             told_at: start,
+            overload: Overload::new(full),
+            reporter: Reporter::default(),
+            step: None,
         })
+    }
+
+    /// An encoder and a painter for pictures of one size.
+    fn make(&self, step: Step) -> Result<(Box<dyn Encoder>, Painter), EncodeError> {
+        let (width, height) = step.size;
+        let mut encoder = (self.opener)(&Settings {
+            width,
+            height,
+            fps: step.fps,
+            ceiling: self.pattern.bitrate,
+        })?;
+        if let Some(bps) = self.orders.bitrate {
+            encoder.set_bitrate(bps)?;
+        }
+        let info = format!("{width}X{height} {} FPS", step.fps);
+        let painter = Painter::new(width as usize, height as usize, &self.name, &info);
+        Ok((encoder, painter))
+    }
+
+    /// Goes on at another rate or size. Media time goes on with it.
+    fn follow_step(&self, run: &mut Run, step: Step) -> Result<(), EncodeError> {
+        let (width, height) = step.size;
+        if run.painter.size() != (width as usize, height as usize) {
+            (run.encoder, run.painter) = self.make(step)?;
+        } else if let Err(error) = run.encoder.set_frame_rate(step.fps) {
+            warn!(camera = self.name, %error, "frame rate");
+        }
+        let interval = Duration::from_secs(1) / step.fps.max(1);
+        run.pace = Pace::new(Instant::now() + interval, step.fps);
+        Ok(())
+    }
+
+    /// Hands on what the encoder has to tell, and how hard it works.
+    fn report_load(&self, run: &mut Run) -> Result<(), Gone> {
+        while let Some(news) = run.encoder.poll_news() {
+            match news {
+                News::Chosen(said) => run.reporter.set_encoder(said),
+                News::Fault(detail) => self.tell(SourceEvent::Error {
+                    kind: ErrorKind::Encode,
+                    in_a_row: 1,
+                    detail,
+                })?,
+            }
+        }
+        match run.reporter.poll(Instant::now(), &run.overload) {
+            Some(load) => self.tell(SourceEvent::Load(Box::new(load))),
+            None => Ok(()),
+        }
     }
 
     /// One beat: at most one picture. An error of the encoder is handed back.
@@ -137,6 +189,10 @@ pub(super) struct Run {
     /// Of `all`, what was reported, and when.
     told: Tally,
     told_at: Instant,
+    overload: Overload,
+    reporter: Reporter,
+    /// To be taken before the next picture.
+    step: Option<Step>,
 }
 
 /// Pictures that were not coded.
@@ -176,6 +232,8 @@ impl Run {
         self.last_ticks = ticks.max(self.last_ticks + 1);
         let picture = self.painter.picture(self.last_ticks, taken)?;
         let coded = self.encoder.encode(&picture)?;
+        let finished = Instant::now();
+        self.step = self.overload.push_picture(finished, finished - taken);
         let stages = Stages {
             capture: drawn - taken,
             decode: Duration::ZERO,
@@ -208,18 +266,8 @@ impl Run {
 fn failed(reason: DownReason, error: &EncodeError) -> End {
     End::Failed {
         reason,
-        detail: chain(error),
+        detail: error.chain(),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }
 
 /// For the eyes (and the tests' marks) only.

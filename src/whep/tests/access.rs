@@ -135,6 +135,19 @@ fn a_person_without_the_token_gets_a_form_for_it() {
 }
 
 #[test]
+fn the_form_may_look_like_the_page_but_says_nothing_more() {
+    let policy = token_policy();
+    for uri in ["/style.css", "/favicon.svg"] {
+        let action = route(&policy, &request("GET", uri, &[]), b"");
+        assert!(matches!(action, Action::File(path) if path == uri));
+        assert_eq!(status(&policy, "POST", uri, &[]), 405, "{uri}");
+    }
+    for uri in ["/app.js", "/style.css/", "//style.css", "/api/cameras"] {
+        assert_eq!(status(&policy, "GET", uri, &[]), 401, "{uri}");
+    }
+}
+
+#[test]
 fn anonymous_serves_everybody() {
     let policy = policy(Access {
         token: Some(Secret::new(TOKEN)),

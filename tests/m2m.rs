@@ -1,0 +1,349 @@
+//! A hardware encoder, for real: its node is named by `PINHOLE_M2M_NODE`. Where that is not set,
+//! each case says so and does nothing. The virtual machine of tests/vm has such encoders; where
+//! `/sys/module/vh264` is theirs, they are also made to fail.
+#![allow(clippy::print_stdout)] // figures, and why nothing ran
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use openh264::decoder::Decoder;
+use openh264::formats::YUVSource;
+use pinhole::config::EncoderChoice;
+use pinhole::source::encode::m2m::{self, Hardware, Pixel};
+use pinhole::source::encode::{self, Coded, Encoder, News, Picture, Settings, Unit};
+use pinhole::source::pattern::{Moment, Painter};
+
+const FPS: u32 = 30;
+/// A height that is no multiple of 16.
+const SIZE: (u32, u32) = (640, 360);
+
+const SETTINGS: Settings = Settings {
+    width: SIZE.0,
+    height: SIZE.1,
+    fps: FPS,
+    ceiling: 2_000_000,
+};
+
+/// The node, and the right to be the only one that uses it.
+fn node() -> Option<(PathBuf, MutexGuard<'static, ()>)> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let Some(path) = std::env::var_os("PINHOLE_M2M_NODE") else {
+        println!("skipped: PINHOLE_M2M_NODE names no hardware encoder");
+        return None;
+    };
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Some((path.into(), guard))
+}
+
+/// The test picture, in simulated frame time.
+struct Scene {
+    painter: Painter,
+    epoch: Instant,
+    number: u64,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            painter: Painter::new(SIZE.0 as usize, SIZE.1 as usize, "board", "M2M"),
+            epoch: Instant::now(),
+            number: 0,
+        }
+    }
+
+    fn ticks(number: u64) -> i64 {
+        1_000_000 + (number * 90_000 / u64::from(FPS)) as i64
+    }
+
+    fn draw(&mut self) -> Picture<'_> {
+        let elapsed = Duration::from_secs(self.number) / FPS;
+        self.painter.draw(&Moment {
+            number: self.number,
+            elapsed,
+            wall: elapsed,
+        });
+        let ticks = Self::ticks(self.number);
+        self.number += 1;
+        self.painter
+            .picture(ticks, self.epoch + elapsed)
+            .expect("even")
+    }
+
+    /// Codes the next picture; none while the device is a picture behind.
+    fn code(&mut self, encoder: &mut dyn Encoder) -> Option<Unit> {
+        match encoder.encode(&self.draw()).expect("coded") {
+            Coded::Unit(unit) => Some(unit),
+            Coded::Pending => None,
+            Coded::Skipped => panic!("a picture was left out"),
+        }
+    }
+}
+
+fn psnr(decoded: &[u8], stride: usize, picture: &Picture<'_>) -> f64 {
+    let luma = picture.planes()[0];
+    let (width, height) = picture.size();
+    let mut squares = 0.0;
+    for row in 0..height {
+        let got = &decoded[row * stride..][..width];
+        let want = &luma.data[row * luma.stride..][..width];
+        let errors = got
+            .iter()
+            .zip(want)
+            .map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+        squares += errors.sum::<f64>();
+    }
+    10.0 * (255.0_f64.powi(2) * (width * height) as f64 / squares.max(1.0)).log10()
+}
+
+#[test]
+fn every_raw_format_is_coded_at_the_right_size_and_looks_like_what_went_in() {
+    let Some((path, _alone)) = node() else { return };
+    let found = m2m::look(&path).expect("an H.264 encoder");
+    println!("{found:?}");
+    assert!(m2m::find().contains(&found));
+    for pixel in &found.pixels {
+        let mut encoder = Hardware::open_as(&path, &SETTINGS, *pixel).expect("opens");
+        assert_eq!(encoder.lacks(), [""; 0], "{pixel:?}");
+        let mut scene = Scene::new();
+        let mut unit = scene.code(&mut encoder);
+        if unit.is_none() {
+            unit = encoder.drain().expect("drained").pop();
+        }
+        let unit = unit.expect("the first picture");
+        assert!(unit.is_key_frame, "{pixel:?}");
+        let mut decoder = Decoder::new().expect("openh264");
+        let decoded = decoder
+            .decode(&unit.data)
+            .expect("valid")
+            .expect("a picture");
+        assert_eq!(decoded.dimensions(), (SIZE.0 as usize, SIZE.1 as usize));
+        let picture = scene.painter.picture(0, scene.epoch).expect("even");
+        let likeness = psnr(decoded.y(), decoded.strides().0, &picture);
+        println!("{pixel:?}: {likeness:.1} dB, {} bytes", unit.data.len());
+        assert!(likeness > 30.0, "{pixel:?}: {likeness:.1} dB");
+        let colours = |decoded: &[u8], stride: usize, n: usize| {
+            let plane = picture.planes()[n];
+            let middle = SIZE.1 as usize / 4;
+            let got = decoded[middle * stride + 40];
+            got.abs_diff(plane.data[middle * plane.stride + 40])
+        };
+        assert!(
+            colours(decoded.u(), decoded.strides().1, 1) < 8,
+            "{pixel:?}"
+        );
+        assert!(
+            colours(decoded.v(), decoded.strides().2, 2) < 8,
+            "{pixel:?}"
+        );
+    }
+}
+
+#[test]
+fn a_forced_key_frame_is_the_very_next_picture_and_fifty_demands_cost_one() {
+    let Some((path, _alone)) = node() else { return };
+    let found = m2m::look(&path).expect("an H.264 encoder");
+    let mut encoder = Hardware::open(&found, &SETTINGS).expect("opens");
+    let mut scene = Scene::new();
+    let mut units = Vec::new();
+    for number in 0..60_u64 {
+        if number == 17 || number == 40 {
+            (0..50).for_each(|_| encoder.force_key_frame());
+        }
+        units.extend(scene.code(&mut encoder));
+    }
+    units.extend(encoder.drain().expect("drained"));
+    let ticks: Vec<i64> = units.iter().map(|unit| unit.ticks).collect();
+    let expected: Vec<i64> = (0..60).map(Scene::ticks).collect();
+    assert_eq!(
+        ticks, expected,
+        "each with the time of its picture, none lost"
+    );
+    let keys = units
+        .iter()
+        .enumerate()
+        .filter(|(_, unit)| unit.is_key_frame);
+    assert_eq!(keys.map(|(n, _)| n).collect::<Vec<_>>(), [0, 17, 40]);
+    let mut decoder = Decoder::new().expect("openh264");
+    for unit in &units {
+        decoder.decode(&unit.data).expect("valid");
+    }
+}
+
+#[test]
+fn a_drained_encoder_gives_all_it_has_and_goes_on() {
+    let Some((path, _alone)) = node() else { return };
+    let found = m2m::look(&path).expect("an H.264 encoder");
+    let mut encoder = Hardware::open(&found, &SETTINGS).expect("opens");
+    let mut scene = Scene::new();
+    for round in 0..3 {
+        let mut units = Vec::new();
+        for _ in 0..10 {
+            units.extend(scene.code(&mut encoder));
+        }
+        units.extend(
+            encoder
+                .drain()
+                .unwrap_or_else(|error| panic!("{round}: {}", error.chain())),
+        );
+        assert_eq!(units.len(), 10, "round {round}");
+        encoder
+            .set_bitrate(300_000 * (round + 1))
+            .expect("followed");
+    }
+    assert!(encoder.drain().expect("nothing left").is_empty());
+}
+
+/// The virtual encoder's own levers.
+fn lever(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from("/sys/module/vh264/parameters").join(name);
+    if !path.exists() {
+        println!("skipped: this encoder has no lever {name}");
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn orders_reach_the_device() {
+    let Some((path, _alone)) = node() else { return };
+    let Some(seen) = lever("seen_bitrate") else {
+        return;
+    };
+    let found = m2m::look(&path).expect("an H.264 encoder");
+    let seen = || {
+        fs::read_to_string(&seen)
+            .expect("readable")
+            .trim()
+            .to_owned()
+    };
+    let mut encoder = Hardware::open(&found, &SETTINGS).expect("opens");
+    assert_eq!(seen(), "2000000");
+    encoder.set_bitrate(710_000).expect("set");
+    assert_eq!(seen(), "700000", "in steps of 25000");
+    encoder.set_bitrate(9_000_000).expect("set");
+    assert_eq!(seen(), "2000000", "the ceiling holds");
+}
+
+#[test]
+fn hardware_that_breaks_while_it_runs_is_replaced_within_the_same_picture() {
+    let Some((_, _alone)) = node() else { return };
+    let Some(broken) = lever("broken_jobs") else {
+        return;
+    };
+    let mut encoder = encode::open(&SETTINGS, EncoderChoice::Auto).expect("opens");
+    let Some(News::Chosen(said)) = encoder.poll_news() else {
+        panic!("it says what it chose")
+    };
+    assert!(said.starts_with("V4L2 M2M: "), "{said}");
+    let mut scene = Scene::new();
+    let mut decoder = Decoder::new().expect("openh264");
+    for _ in 0..10 {
+        let unit = scene.code(&mut *encoder).expect("in time");
+        decoder.decode(&unit.data).expect("valid");
+    }
+    fs::write(&broken, "1000").expect("writable");
+    let mut refused = 0;
+    let unit = loop {
+        match encoder.encode(&scene.draw()) {
+            Ok(Coded::Unit(unit)) => break unit,
+            Ok(_) => {}
+            Err(error) => {
+                println!("{}", error.chain());
+                refused += 1;
+            }
+        }
+        encoder.force_key_frame();
+    };
+    fs::write(&broken, "0").expect("writable");
+    assert_eq!(refused, 2, "damaged pictures are forgiven twice");
+    assert!(unit.is_key_frame);
+    assert_eq!(encoder.name(), "openh264");
+    assert_eq!(
+        unit.ticks,
+        Scene::ticks(scene.number - 1),
+        "the picture at hand"
+    );
+    let decoded = decoder
+        .decode(&unit.data)
+        .expect("valid")
+        .expect("a picture");
+    let picture = scene.painter.picture(0, scene.epoch).expect("even");
+    assert!(psnr(decoded.y(), decoded.strides().0, &picture) > 30.0);
+    let news: Vec<News> = std::iter::from_fn(|| encoder.poll_news()).collect();
+    assert!(
+        matches!(&news[..], [News::Fault(_), News::Chosen(_)]),
+        "{news:?}"
+    );
+}
+
+#[test]
+fn hardware_that_says_nothing_any_more_is_replaced_after_a_second() {
+    let Some((_, _alone)) = node() else { return };
+    let Some(slow) = lever("job_ms") else { return };
+    let mut encoder = encode::open(&SETTINGS, EncoderChoice::Auto).expect("opens");
+    let mut scene = Scene::new();
+    assert!(scene.code(&mut *encoder).is_some());
+    fs::write(&slow, "4000").expect("writable");
+    let start = Instant::now();
+    let mut units = 0;
+    while encoder.name() != "openh264" {
+        assert!(start.elapsed() < Duration::from_secs(6), "still waits");
+        // The encoder waits for a frame interval each time: no clock of ours is needed.
+        units += usize::from(scene.code_or_skip(&mut *encoder));
+    }
+    let took = start.elapsed();
+    fs::write(&slow, "0").expect("writable");
+    println!("replaced after {took:?}");
+    assert_eq!(units, 1, "the first unit is software's");
+}
+
+impl Scene {
+    fn code_or_skip(&mut self, encoder: &mut dyn Encoder) -> bool {
+        matches!(
+            encoder.encode(&self.draw()).expect("no error"),
+            Coded::Unit(_)
+        )
+    }
+}
+
+#[test]
+fn a_device_that_is_unbound_is_replaced_within_the_same_picture() {
+    let Some((_, _alone)) = node() else { return };
+    let driver = PathBuf::from("/sys/bus/platform/drivers/vh264");
+    let Some(_) = lever("broken_jobs") else {
+        return;
+    };
+    let device = fs::read_dir(&driver)
+        .expect("the driver")
+        .flatten()
+        .find_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.starts_with("vh264").then_some(name)
+        });
+    let device = device.expect("a bound device");
+    let mut encoder = encode::open(&SETTINGS, EncoderChoice::Auto).expect("opens");
+    assert_eq!(encoder.name(), "V4L2 M2M");
+    let mut scene = Scene::new();
+    for _ in 0..5 {
+        assert!(scene.code(&mut *encoder).is_some());
+    }
+    fs::write(driver.join("unbind"), &device).expect("unbound");
+    let unit = scene.code(&mut *encoder).expect("software's");
+    assert!(unit.is_key_frame);
+    assert_eq!(encoder.name(), "openh264");
+    let again = encode::open(&SETTINGS, EncoderChoice::Hardware)
+        .err()
+        .expect("gone");
+    println!("{}", again.chain());
+    fs::write(driver.join("bind"), &device).expect("bound");
+    let until = Instant::now() + Duration::from_secs(10);
+    while m2m::find().is_empty() {
+        assert!(Instant::now() < until, "the node comes back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pixel = Pixel::Nv12;
+    let node = m2m::find().remove(0).path;
+    assert!(Hardware::open_as(&node, &SETTINGS, pixel).is_ok());
+}
