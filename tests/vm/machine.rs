@@ -3,9 +3,10 @@
 //! In: commands of a case. Out: effects on the machine, figures from /proc.
 //! Not here: Pinhole.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -137,14 +138,14 @@ impl Holds {
         let open: Vec<_> = open
             .filter_map(|f| fs::read_link(f.ok()?.path()).ok())
             .collect();
-        let is_camera = |path: &&std::path::PathBuf| {
-            path.starts_with("/dev") && path.to_string_lossy().contains("video")
-        };
+        // A device counts once, however often its descriptor was duplicated.
+        let is_camera = |path: &&PathBuf| path.to_string_lossy().starts_with("/dev/video");
+        let cameras: BTreeSet<_> = open.iter().filter(is_camera).collect();
         Self {
             memory_kib: field("VmRSS:"),
             threads: field("Threads:"),
             files: open.len() as u64,
-            cameras: open.iter().filter(is_camera).count() as u64,
+            cameras: cameras.len() as u64,
         }
     }
 
