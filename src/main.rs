@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use tracing::error;
 
 use pinhole::config::Config;
-use pinhole::daemon::{self, StartError, demo, logging};
+use pinhole::daemon::{self, StartError, demo, devices, logging};
 
 /// Exit code for a configuration or command line that cannot be used (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
@@ -46,6 +46,12 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
         listen: SocketAddr,
     },
+    /// List the cameras of this machine: names, modes, controls, and lines for the configuration.
+    Devices {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a configuration and name every mistake in it. Exit code 64 if there is one.
     Check {
         /// The configuration, TOML.
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Check { file } => check(&file),
+        Command::Devices { json } => list_devices(json),
         Command::Run { config } => run(&config, &arguments.log),
         Command::Demo { listen } => run_demo(listen, &arguments.log),
     };
@@ -76,6 +83,14 @@ fn check(file: &Path) -> Result<(), u8> {
     let config = load(file)?;
     let cameras: Vec<&str> = config.cameras.iter().map(|c| c.name.as_str()).collect();
     println!("{}: fine; cameras: {}", file.display(), cameras.join(", "));
+    Ok(())
+}
+
+#[allow(clippy::unnecessary_wraps)] // like the other commands
+fn list_devices(json: bool) -> Result<(), u8> {
+    use std::io::Write;
+    // Not `print!`: a reader may close the pipe early (`| head`).
+    let _ = std::io::stdout().write_all(devices::report(json).as_bytes());
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! Not here: any decision about cameras or viewers (gateway).
 
 pub mod demo;
+pub mod devices;
 pub mod logging;
 pub mod metrics;
 mod shutdown;

@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
             sequence: Sequence::default(),
             // Coded pictures refer to each other: none may be left out.
             limit: Limit::new(match agreed.coding {
-                Coding::Raw(_) => Some(agreed.fps),
+                Coding::Raw(_) => Some(agreed.fps).filter(|_| agreed.is_limited),
                 Coding::H264 => None,
             }),
             agreed,

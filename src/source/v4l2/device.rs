@@ -58,8 +58,10 @@ pub struct Agreed {
     /// Bytes from row to row of each buffer of a picture.
     pub strides: Vec<usize>,
     pub colour: Colour,
-    /// Pictures per second that are wanted of it at most.
+    /// Pictures per second that are wanted of it.
     pub fps: f64,
+    /// Whether it may send more.
+    pub is_limited: bool,
 }
 
 /// An open camera. Dropping it stops it and lets go; that neither fails nor panics.
@@ -116,13 +118,13 @@ impl Opener for Kernel {
             size: wish.size.map(|size| (size.width, size.height)),
             fps: wish.fps,
         };
-        let choice = mode::choose(&offers, &asked, &Machine::this())
+        let mut choice = mode::choose(&offers, &asked, &Machine::this())
             .map_err(|why| unsupported(format!("{}: {why}", path.display())))?;
         shared.beat("setting the format");
         let format = set_format(&node, queue, &choice, &path)?;
         shared.beat("setting controls");
         let mut notes = set_controls(&node, wish, &path)?;
-        let rate = set_rate(&node, queue, &choice);
+        let rate = set_rate(&node, queue, &mut choice);
         notes.insert(0, format!("{}: {}", path.display(), choice.why));
         notes.extend(rate);
         let fd = node
@@ -305,10 +307,13 @@ fn set_controls(node: &Node, wish: &config::V4l2, path: &Path) -> Result<Vec<Str
 }
 
 /// Asks for the rate. Drivers without one, or with another, are taken as they are.
-fn set_rate(node: &Node, queue: Queue, choice: &Choice) -> Option<String> {
+fn set_rate(node: &Node, queue: Queue, choice: &mut Choice) -> Option<String> {
     let wish = choice.interval?;
     let got = sys::set_frame_time(node.fd(), queue, wish).ok()?;
     let (asked, gets) = (mode::fps_of(wish), mode::fps_of(got));
+    if gets > 0.0 {
+        choice.is_limited = gets > choice.fps * 1.05;
+    }
     ((asked - gets).abs() > 0.5 && gets > 0.0)
         .then(|| format!("asked for {asked:.1} fps, the driver gives {gets:.1}"))
 }
@@ -329,6 +334,7 @@ fn agreed(format: &Format, choice: &Choice) -> Agreed {
         strides: format.planes.iter().map(|p| p.stride as usize).collect(),
         colour,
         fps: choice.fps,
+        is_limited: choice.is_limited,
     }
 }
 

@@ -16,6 +16,7 @@ mod coded;
 pub mod control;
 pub mod device;
 mod keeper;
+pub mod list;
 pub mod mode;
 pub mod names;
 pub mod shared;

@@ -101,8 +101,10 @@ pub struct Choice {
     pub size: (u32, u32),
     /// What to ask of the driver; `None` leaves its rate alone.
     pub interval: Option<(u32, u32)>,
-    /// Pictures per second that are encoded at most.
+    /// Pictures per second that are wanted.
     pub fps: f64,
+    /// Whether the camera may send more.
+    pub is_limited: bool,
     /// For a person.
     pub why: String,
 }
@@ -210,6 +212,7 @@ impl<'a> Candidate<'a> {
             size: self.offer.size,
             interval: self.interval,
             fps: self.fps,
+            is_limited: self.offer.rates == Rates::Unknown || self.camera_fps > self.fps * 1.05,
             why: format!("{width}x{height} {fourcc} at {rate} fps: {reason} ({how})"),
         }
     }
