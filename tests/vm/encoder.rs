@@ -114,14 +114,14 @@ fn bitrate() -> String {
     let mut watch = playing("hardware");
     let begun = seen("seen_bitrate");
     let downs = watch.downs;
-    watch.demand(Demand::Bitrate(300_000));
+    watch.demand(Demand::Bitrate(200_000));
     let until = Instant::now() + Duration::from_secs(5);
-    while seen("seen_bitrate") != 300_000 && Instant::now() < until {
+    while seen("seen_bitrate") != 200_000 && Instant::now() < until {
         watch.unit();
     }
-    assert_eq!(seen("seen_bitrate"), 300_000);
+    assert_eq!(seen("seen_bitrate"), 200_000);
     assert_eq!(watch.downs, downs);
-    format!("{begun} at first, 300000 when asked, no restart")
+    format!("{begun} at first, 200000 when asked, no restart")
 }
 
 fn one_broken() -> String {
@@ -162,7 +162,7 @@ fn falls_back(break_it: impl FnOnce()) -> String {
         }
     }
     let psnr = watch.picture_after(5).psnr(&reference);
-    assert!((30.0..60.0).contains(&psnr), "PSNR {psnr:.1} dB");
+    assert!((30.0..90.0).contains(&psnr), "PSNR {psnr:.1} dB");
     assert!(
         longest < Duration::from_secs(3) * 3,
         "{longest:?} without a picture"

@@ -76,11 +76,11 @@ pub fn bind(n: u32) {
     fs::write("/sys/bus/platform/drivers/vivid/bind", format!("vivid.{n}")).unwrap();
 }
 
-/// Waits up to 10 s for something that tells nobody when it happens.
+/// Waits up to 20 s for something that tells nobody when it happens.
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(20);
     while !is_so() {
-        assert!(Instant::now() < until, "{what}: not within 10 s");
+        assert!(Instant::now() < until, "{what}: not within 20 s");
         sleep(Duration::from_millis(20));
     }
 }

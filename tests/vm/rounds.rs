@@ -3,70 +3,84 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use pinhole::source::supervise::PLAYED_WELL;
+
 use crate::Case;
 use crate::machine::{Holds, bind, control, load_vivid, quiet_picture, unbind};
 use crate::watch::Watch;
 
-/// A fault of one device, what heals it, and how many rounds it is given.
+/// A fault of one device and what heals it.
 struct Fault {
     name: &'static str,
+    /// The device is still there, so that Pinhole waits before it tries again: longer each time.
+    is_waited_for: bool,
     inject: fn(u32),
     heal: fn(u32),
-    rounds: u32,
 }
 
-const MANY: [Fault; 2] = [
-    Fault {
-        name: "disconnect",
-        inject: |device| control(device, "disconnect=1"),
-        heal: |_| (),
-        rounds: 50,
-    },
-    Fault {
-        name: "stall",
-        inject: |device| control(device, "percentage_of_dropped_buffers=100"),
-        heal: |device| control(device, "percentage_of_dropped_buffers=0"),
-        rounds: 50,
-    },
-];
+const DISCONNECT: Fault = Fault {
+    name: "disconnect",
+    is_waited_for: true,
+    inject: |device| control(device, "disconnect=1"),
+    heal: |_| (),
+};
+
+const STALL: Fault = Fault {
+    name: "stall",
+    is_waited_for: true,
+    inject: |device| control(device, "percentage_of_dropped_buffers=100"),
+    heal: |device| control(device, "percentage_of_dropped_buffers=0"),
+};
 
 /// All cameras of vivid hang on one device of the kernel, so this one is alone.
-const UNPLUG: [Fault; 1] = [Fault {
+const UNBIND: Fault = Fault {
     name: "unbind and bind",
+    is_waited_for: false,
     inject: unbind,
     heal: bind,
-    rounds: 50,
-}];
+};
 
-const FEW: [Fault; 2] = [
-    Fault {
-        name: "fatal streaming error",
-        inject: |device| control(device, "inject_fatal_streaming_error=1"),
-        heal: |_| (),
-        rounds: 3,
+const FATAL: Fault = Fault {
+    name: "fatal streaming error",
+    is_waited_for: true,
+    inject: |device| control(device, "inject_fatal_streaming_error=1"),
+    heal: |_| (),
+};
+
+const REFUSED: Fault = Fault {
+    name: "REQBUFS refused after it",
+    is_waited_for: true,
+    inject: |device| {
+        control(device, "inject_vidioc_reqbufs_error=1");
+        control(device, "inject_fatal_streaming_error=1");
     },
-    Fault {
-        name: "REQBUFS refused after a disconnect",
-        inject: |device| {
-            control(device, "inject_vidioc_reqbufs_error=1");
-            control(device, "inject_fatal_streaming_error=1");
-        },
-        heal: |_| (),
-        rounds: 3,
-    },
-];
+    heal: |_| (),
+};
 
 pub fn cases() -> Vec<Case> {
     vec![
+        // Three cameras with each fault at once: 17 rounds are 51 faults of each kind.
         Case(
             "50 rounds of disconnect and stall leave nothing behind",
-            || rounds(&MANY),
+            || {
+                rounds(
+                    &[
+                        &DISCONNECT,
+                        &STALL,
+                        &DISCONNECT,
+                        &STALL,
+                        &DISCONNECT,
+                        &STALL,
+                    ],
+                    17,
+                )
+            },
         ),
         Case("50 rounds of unbind and bind leave nothing behind", || {
-            rounds(&UNPLUG)
+            rounds(&[&UNBIND], 50)
         }),
         Case("3 rounds of the others leave nothing behind", || {
-            rounds(&FEW)
+            rounds(&[&FATAL, &REFUSED], 3)
         }),
     ]
 }
@@ -76,11 +90,13 @@ const GROWTH_KIB: u64 = 8 * 1024;
 
 /// One camera for each fault, all in the same process and in the same round, as real ones fail:
 /// without regard for each other.
-fn rounds(faults: &[Fault]) -> String {
+fn rounds(faults: &[&'static Fault], rounds: u32) -> String {
     let mut cameras = Camera::all(faults);
-    let rounds = faults[0].rounds;
     let mut settled = None;
     for round in 0..rounds {
+        if faults.iter().any(|fault| fault.is_waited_for) {
+            play_well(&mut cameras);
+        }
         for (device, fault) in (0..).zip(faults) {
             (fault.inject)(device);
         }
@@ -104,18 +120,29 @@ fn rounds(faults: &[Fault]) -> String {
     words
 }
 
+/// Long enough for Pinhole to start its waits afresh: what is counted here is what a round leaves
+/// behind, not how patient a camera that fails at once is treated.
+fn play_well(cameras: &mut [Camera]) {
+    let until = Instant::now() + PLAYED_WELL + Duration::from_millis(500);
+    while Instant::now() < until {
+        for camera in &mut *cameras {
+            camera.watch.during(Duration::from_millis(100));
+        }
+    }
+}
+
 /// One of them, and how it fared.
-struct Camera<'a> {
+struct Camera {
     device: u32,
-    fault: &'a Fault,
+    fault: &'static Fault,
     watch: Watch,
     sum: Duration,
     worst: Duration,
 }
 
-impl<'a> Camera<'a> {
+impl Camera {
     /// Loads one vivid for each fault; all play.
-    fn all(faults: &'a [Fault]) -> Vec<Self> {
+    fn all(faults: &[&'static Fault]) -> Vec<Self> {
         let each = |value: &str| vec![value; faults.len()].join(",");
         let (n, types, inputs) = (faults.len(), each("0x1"), each("0x0"));
         load_vivid(&format!(
@@ -136,7 +163,7 @@ impl<'a> Camera<'a> {
                 worst: Duration::ZERO,
             }
         };
-        (0..).zip(faults).map(open).collect()
+        (0..).zip(faults.iter().copied()).map(open).collect()
     }
 
     fn comes_back(&mut self) {

@@ -85,10 +85,7 @@ impl Watch {
             }
             SourceEvent::Error { .. } => self.errors += 1,
             SourceEvent::Down { .. } => self.downs += 1,
-            SourceEvent::Opening
-            | SourceEvent::Playing(_)
-            | SourceEvent::Note(_)
-            | SourceEvent::Closed => {}
+            _ => {}
         }
         if !matches!(event, SourceEvent::Unit(_)) {
             let _ = write!(self.log, " {event:?} ");

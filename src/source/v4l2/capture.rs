@@ -483,16 +483,15 @@ fn work_of(job: &Job<'_>, agreed: &Agreed, bitrate: Option<u32>) -> Result<Work,
     })
 }
 
-/// Opens the encoder that the configuration wants. Hardware is not in this version: asking for
-/// nothing else is an error.
+/// Opens the encoder that the configuration wants.
 ///
 /// # Errors
 /// As [`encode::open`].
 pub(super) fn open_encoder(
     settings: &Settings,
-    _choice: EncoderChoice,
+    choice: EncoderChoice,
 ) -> Result<Box<dyn Encoder>, EncodeError> {
-    encode::open(settings)
+    encode::open(settings, choice)
 }
 
 /// Bits per second for pictures that nobody set a rate for: 0.07 a pixel, 1.9 Mbit/s at 720p30.
