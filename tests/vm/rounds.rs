@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pinhole::source::supervise::PLAYED_WELL;
 
 use crate::Case;
-use crate::machine::{Holds, bind, control, load_vivid, quiet_picture, unbind};
+use crate::machine::{Holds, bind, control, eventually, load_vivid, quiet_picture, unbind};
 use crate::watch::Watch;
 
 /// A fault of one device and what heals it.
@@ -37,7 +37,11 @@ const UNBIND: Fault = Fault {
     name: "unbind and bind",
     is_waited_for: false,
     inject: unbind,
-    heal: bind,
+    heal: |device| {
+        // Its node number is free only when nobody holds the old node open.
+        eventually("the camera is let go", || Holds::ours().cameras == 0);
+        bind(device);
+    },
 };
 
 const FATAL: Fault = Fault {
