@@ -29,10 +29,11 @@ fn good(text: &str) -> Config {
 }
 
 fn rtsp(config: &Config) -> &pinhole::config::Rtsp {
-    match &config.cameras[0].source {
-        Source::Rtsp(rtsp) => rtsp,
-        other => panic!("{other:?}"),
-    }
+    let source = &config.cameras[0].source;
+    let Source::Rtsp(rtsp) = source else {
+        panic!("{source:?}")
+    };
+    rtsp
 }
 
 fn camera(lines: &str) -> String {
@@ -187,10 +188,28 @@ fn the_examples_are_right() {
 // ---- what is accepted ----
 
 #[test]
+fn a_clip_is_named_from_the_directory_of_the_configuration() {
+    let file = |lines: &str| {
+        let Source::File(file) = good(&camera(lines)).cameras.remove(0).source else {
+            panic!("another source")
+        };
+        file
+    };
+    let clip = file("source = \"file:clips/a b.mp4\"");
+    assert_eq!(clip.path, Path::new("dir/clips/a b.mp4"));
+    assert_eq!(clip.fps, None);
+    let clip = file("source = \"file:/srv/clip.h264\"\nfps = 15");
+    assert_eq!(clip.path, Path::new("/srv/clip.h264"));
+    assert_eq!(clip.fps, Some(15));
+}
+
+#[test]
 fn a_camera_of_this_machine_has_a_name_or_a_node_a_mode_and_controls() {
-    let v4l2 = |lines: &str| match good(&camera(lines)).cameras.remove(0).source {
-        Source::V4l2(v4l2) => v4l2,
-        other => panic!("{other:?}"),
+    let v4l2 = |lines: &str| {
+        let Source::V4l2(v4l2) = good(&camera(lines)).cameras.remove(0).source else {
+            panic!("another source")
+        };
+        v4l2
     };
     let plain = v4l2("source = \"v4l2:/dev/video2\"");
     assert_eq!(plain, V4l2::new(DeviceName::new("/dev/video2")));

@@ -1,9 +1,11 @@
 //! Every pixel format and every kind of camera JPEG against one reference picture, in every way
 //! that drivers lay them out; and all that can be wrong with them.
+#![allow(clippy::print_stdout)] // decibels, for those who change something
 
 use std::time::Instant;
 
 use jpeg_encoder::{ColorType, Encoder as JpegEncoder, SamplingFactor};
+use pinhole::config::EncoderChoice;
 use pinhole::media::pixel::{Chroma, Colour, Layout, Matrix, PixelFormat};
 use pinhole::source::decode::{DecodeError, Decoded, Decoder, PlaneRef, RawFrame};
 use pinhole::source::encode::{self, Coded, Settings};
@@ -195,6 +197,16 @@ fn decoder(format: PixelFormat, size: (usize, usize), colour: Colour) -> Decoder
     Decoder::new(format, size.0 as u32, size.1 as u32, colour).expect("in bounds")
 }
 
+/// Whether a JPEG is decoded at all.
+fn try_jpeg(decoder: &mut Decoder, data: &[u8], size: (usize, usize)) -> Result<(), DecodeError> {
+    let planes = [PlaneRef {
+        bytes: data,
+        stride: 0,
+    }];
+    let frame = frame(PixelFormat::Mjpeg, size, &planes);
+    decoder.decode(&frame).map(|_| ())
+}
+
 /// Decibels between each plane of a picture and the view; the view's size is `size`.
 fn psnr(decoded: &Decoded<'_>, size: (usize, usize)) -> [f64; 3] {
     let (width, height) = decoded.size();
@@ -255,7 +267,7 @@ fn raw_formats() -> impl Iterator<Item = PixelFormat> {
 
 #[test]
 fn every_raw_format_in_every_colour_becomes_the_same_picture() {
-    for size in [(320, 180), (160, 720)] {
+    for size in [(160, 90), (80, 720)] {
         for format in raw_formats() {
             for colour in COLOURS {
                 let is_rgb = matches!(format.layout(), Layout::Rgb { .. });
@@ -386,7 +398,7 @@ fn every_format_feeds_the_encoder() {
             fps: 30,
             ceiling: 1_000_000,
         };
-        let mut encoder = encode::open(&settings).expect("openh264");
+        let mut encoder = encode::open(&settings, EncoderChoice::Software).expect("openh264");
         let coded = encoder.encode(&picture).expect("encodes");
         assert!(
             matches!(coded, Coded::Unit(unit) if unit.is_key_frame),
@@ -708,7 +720,7 @@ fn a_jpeg_cut_off_anywhere_is_an_error_and_the_next_picture_is_whole() {
             let mut decoder = jpeg_decoder(size);
             decode_jpeg(&mut decoder, data, size).expect("whole");
             for end in 0..data.len() - 1 {
-                let result = decode_jpeg(&mut decoder, &data[..end], size);
+                let result = try_jpeg(&mut decoder, &data[..end], size);
                 assert!(
                     result.is_err(),
                     "{sampling:?} cut at {end} of {}",
@@ -727,7 +739,7 @@ fn a_first_jpeg_that_is_cut_off_is_an_error_but_for_its_last_rows() {
     let size = (160, 120);
     let data = jpeg(size, SamplingFactor::R_4_2_2, 90);
     for end in 0..data.len() * 9 / 10 {
-        let result = decode_jpeg(&mut jpeg_decoder(size), &data[..end], size);
+        let result = try_jpeg(&mut jpeg_decoder(size), &data[..end], size);
         assert!(result.is_err(), "cut at {end} of {}", data.len());
     }
 }
@@ -775,7 +787,7 @@ fn garbage_never_panics() {
                 }
             }
         }
-        match decode_jpeg(&mut decoder, &data, size) {
+        match try_jpeg(&mut decoder, &data, size) {
             Ok(_) => good += 1,
             Err(_) => bad += 1,
         }

@@ -216,15 +216,18 @@ fn key_frames_carry_their_parameters_and_nothing_is_reordered() {
             studio.encoder.force_key_frame();
         }
         let unit = studio.next_unit();
-        let types = nal_types(&unit.data);
+        let mut types = nal_types(&unit.data);
+        types.dedup(); // several slices
         if unit.is_key_frame {
             assert_eq!(types, [7, 8, 5], "SPS, PPS, IDR");
         } else {
-            assert_eq!(types, [1], "one slice, no parameters");
+            assert_eq!(types, [1], "no parameters");
         }
-        let slice = nal_units(&unit.data).last().map(body).expect("a slice");
+        let slices = nal_units(&unit.data).map(body);
         let expected = if unit.is_key_frame { 2 } else { 0 };
-        assert_eq!(slice_type(slice), expected, "I or P, never B");
+        for slice in slices.filter(|nal| [1, 5].contains(&(nal[0] & 31))) {
+            assert_eq!(slice_type(slice), expected, "I or P, never B");
+        }
     }
 }
 
@@ -579,4 +582,23 @@ fn a_demanded_key_frame_is_the_next_picture_and_close_ends_the_pictures() {
         live.events.blocking_recv().is_none(),
         "the thread has ended"
     );
+}
+
+#[test]
+fn large_pictures_are_shared_by_two_threads_and_begin_with_one_key_frame() {
+    let mut studio = Studio::new(1280, 720, 2_000_000);
+    let mut decoder = Decoder::new().expect("openh264");
+    let processors = std::thread::available_parallelism().expect("known").get();
+    for number in 0..30 {
+        if number == 20 {
+            studio.encoder.force_key_frame();
+        }
+        let unit = studio.next_unit();
+        assert_eq!(unit.is_key_frame, [0, 20].contains(&number), "{number}");
+        let slices = nal_types(&unit.data)
+            .into_iter()
+            .filter(|kind| [1, 5].contains(kind));
+        assert_eq!(slices.count(), processors.min(2), "{number}");
+        decoder.decode(&unit.data).expect("valid");
+    }
 }

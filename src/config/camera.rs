@@ -3,6 +3,8 @@
 //! In: the tables of the list. Out: cameras of different names, or mistakes.
 //! Not here: whether a camera answers (source).
 
+use std::path::PathBuf;
+
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
@@ -11,8 +13,8 @@ use super::sections::{Files, belongs};
 use super::units::{BitRate, ByteSize, Count, FrameSize};
 use super::walk::{Section, boolean, frame_size, number, secret, span, string, unexpected, word};
 use super::{
-    Camera, ControlValue, Credentials, DeviceName, EncoderChoice, Pattern, Rtsp, Secret, Source,
-    Transport, V4l2,
+    Camera, ControlValue, Credentials, DeviceName, EncoderChoice, File, Pattern, Rtsp, Secret,
+    Source, Transport, V4l2,
 };
 
 /// Keys of a camera. `sub` is known and not in this version.
@@ -39,7 +41,8 @@ pub(super) const KEYS: &[&str] = &[
 
 const RTSP_KEYS: &[&str] = &["username", "password", "password_file", "transport"];
 /// Keys of what is encoded here.
-const PICTURE_KEYS: &[&str] = &["size", "fps", "bitrate"];
+const CODED_KEYS: &[&str] = &["size", "bitrate"];
+const RATE_KEYS: &[&str] = &["fps"];
 const V4L2_KEYS: &[&str] = &["encoder", "controls"];
 
 /// Keys that are known and do nothing yet.
@@ -54,6 +57,9 @@ const MAX_CREDENTIAL: usize = 256;
 
 /// Characters of a source.
 const MAX_URL: usize = 2048;
+
+/// Bytes of a file name with its directories (`PATH_MAX` of Linux).
+const MAX_PATH: usize = 4096;
 
 /// Characters of a device's name, as long as a file name can be.
 const MAX_DEVICE: usize = 255;
@@ -168,10 +174,12 @@ fn camera_name(value: &DeValue<'_>) -> Result<String, Problem> {
 enum Kind {
     Rtsp(Url, Option<Credentials>),
     V4l2(DeviceName),
+    File(PathBuf),
     Pattern,
 }
 
-const SOURCES: &str = "\"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"";
+const SOURCES: &str = "\"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"";
+const CLIP: &str = "\"file:\" and the name of an .mp4 or .h264 file, such as \"file:clip.mp4\" or \"file:/srv/clip.h264\"";
 const DEVICE: &str = "\"v4l2:\" and a name out of /dev/v4l/by-id or by-path, or \"v4l2:/dev/video0\" (`pinhole devices` lists them)";
 const PICTURES: &str = "a `pattern:` or `v4l2:` source";
 
@@ -187,7 +195,12 @@ fn source(section: &mut Section<'_, '_>, files: &Files<'_>) -> Option<Source> {
     let (encoder, controls) = v4l2_keys(section);
     match kind? {
         Kind::Rtsp(url, in_url) => {
-            foreign(section, PICTURE_KEYS, PICTURES);
+            foreign(section, CODED_KEYS, PICTURES);
+            foreign(
+                section,
+                RATE_KEYS,
+                "a `pattern:`, `v4l2:` or `file:` source",
+            );
             foreign(section, V4L2_KEYS, "a `v4l2:` source");
             check_user(section, in_url.is_some());
             let (credentials, transport) = rtsp;
@@ -206,6 +219,15 @@ fn source(section: &mut Section<'_, '_>, files: &Files<'_>) -> Option<Source> {
                 bitrate: wish.bitrate,
                 encoder,
                 controls,
+            }))
+        }
+        Kind::File(path) => {
+            foreign(section, RTSP_KEYS, "an `rtsp://` source");
+            foreign(section, V4L2_KEYS, "a `v4l2:` source");
+            foreign(section, CODED_KEYS, PICTURES);
+            Some(Source::File(File {
+                path: files.directory.join(path),
+                fps: wish.fps,
             }))
         }
         Kind::Pattern => {
@@ -356,7 +378,7 @@ fn kind(value: &DeValue<'_>) -> Result<Kind, Problem> {
     };
     let not_yet = |what| Problem::NotYet {
         what,
-        instead: "use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+        instead: "use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"",
     };
     let Some((scheme, rest)) = text.split_once(':') else {
         return Err(wrong(quoted(text), SOURCES));
@@ -371,13 +393,22 @@ fn kind(value: &DeValue<'_>) -> Result<Kind, Problem> {
         "v4l2" => device(rest)
             .map(Kind::V4l2)
             .ok_or_else(|| wrong(quoted(text), DEVICE)),
-        "file" => Err(not_yet("a `file:` source")),
+        "file" => clip(rest)
+            .map(Kind::File)
+            .ok_or_else(|| wrong(quoted(text), CLIP)),
         "rtsps" => Err(not_yet("`rtsps://` (RTSP over TLS)")),
         // `user:password@host`, or something like it.
         _ if text.contains('@') => Err(wrong("no known kind of source".to_owned(), SOURCES)),
         // What follows may hold a password.
         scheme => Err(wrong(quoted(&format!("{scheme}:...")), SOURCES)),
     }
+}
+
+/// The name of a file. Whether there is one, and what it holds, is seen when it is opened.
+fn clip(text: &str) -> Option<PathBuf> {
+    let is_name = !text.is_empty() && text.len() <= MAX_PATH && !text.ends_with('/');
+    let is_url = text.starts_with("//");
+    (is_name && !is_url && !text.chars().any(char::is_control)).then(|| PathBuf::from(text))
 }
 
 /// A node below `/dev`, or a bare file name.

@@ -17,6 +17,7 @@ pub use sections::{KEYS, MAX_TEXT};
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -138,6 +139,7 @@ pub struct Camera {
 pub enum Source {
     Rtsp(Rtsp),
     V4l2(V4l2),
+    File(File),
     Pattern(Pattern),
 }
 
@@ -205,6 +207,16 @@ pub enum ControlValue {
     Flag(bool),
     /// A word of a menu: "50 Hz".
     Word(String),
+}
+
+/// `source = "file:..."`: a clip, looped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Relative names start at the directory of the configuration.
+    pub path: PathBuf,
+    /// `fps`: 1 to 60, of a byte stream; `None` takes what the stream says of itself. An MP4 has
+    /// times of its own.
+    pub fps: Option<u32>,
 }
 
 /// `source = "pattern:"`: a generated picture with clock and frame counter.

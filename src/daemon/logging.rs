@@ -3,8 +3,9 @@
 //! is lost and counted.
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 /// Lines that may wait to be written; further ones are dropped and counted.
 const MAX_WAITING_LINES: usize = 1024;
@@ -42,7 +43,7 @@ impl Log {
 pub fn start(filter: &str) -> Result<Log, String> {
     // str0m and retina say much at info that only their authors need.
     let filter = format!("warn,pinhole={filter}");
-    let filter = EnvFilter::try_new(&filter).map_err(|e| e.to_string())?;
+    let filter: Targets = filter.parse().map_err(|e: ParseError| e.to_string())?;
     let (writer, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(MAX_WAITING_LINES)
         .lossy(true)
@@ -52,15 +53,15 @@ pub fn start(filter: &str) -> Result<Log, String> {
     // journald stamps each line itself and shows no colours.
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(writer)
         .with_ansi(is_terminal && !is_journal)
         .with_target(false);
+    let log = tracing_subscriber::registry().with(filter);
     if is_journal {
-        lines.without_time().init();
+        log.with(lines.without_time()).init();
     } else {
-        lines.init();
+        log.with(lines).init();
     }
     std::panic::set_hook(Box::new(log_panic));
     Ok(Log {

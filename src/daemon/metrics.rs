@@ -237,7 +237,7 @@ fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Result {
     )
 }
 
-/// Names every field, here as in [`http`], so that a counter that is not shown does not compile.
+/// Names every field, here as in [`http()`], so that a counter that is not shown does not compile.
 #[expect(clippy::too_many_lines, reason = "a table: one row per counter")]
 fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::Result {
     let gateway::Counters {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -27,6 +27,7 @@ use crate::media::CameraId;
 use crate::net::http::{self, CALLS, Server};
 use crate::net::udp::{self, Udp};
 use crate::session;
+use crate::source::v4l2::abandoned;
 use crate::source::{self, Events, SourceHandle};
 use crate::whep::Policy;
 use crate::whep::status::Timings;
@@ -55,6 +56,8 @@ pub enum StartError {
     Media(#[source] udp::BindError),
     #[error("no randomness from the system: {0}")]
     Randomness(String),
+    #[error("too many cameras' threads hang in their drivers: a new process is needed")]
+    Hung,
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
 }
@@ -77,7 +80,8 @@ struct Daemon {
 ///
 /// # Errors
 ///
-/// Only before it runs: an address or port that cannot be had.
+/// Before it runs: an address or port that cannot be had. Later, after everything was ended in
+/// order: [`StartError::Hung`].
 pub fn run(
     config: Config,
     lost_lines: LostLines,
@@ -94,8 +98,7 @@ pub fn run(
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         daemon.announce(address);
         ready(address);
-        daemon.serve(listener, signals).await;
-        Ok(())
+        daemon.serve(listener, signals).await
     })
 }
 
@@ -169,13 +172,23 @@ impl Daemon {
     }
 
     /// Serves until it is told to end, then ends every session and lets go of every camera.
-    async fn serve(self, listener: TcpListener, mut signals: Signals) {
+    async fn serve(self, listener: TcpListener, mut signals: Signals) -> Result<(), StartError> {
         let (stop_http, stopped) = oneshot::channel::<()>();
         let http = tokio::spawn(http::serve(listener, Arc::clone(&self.server), async {
             let _ = stopped.await;
         }));
         let mut turn = Turn::new(self);
-        turn.run_until(signals.next()).await;
+        let mut is_hung = false;
+        turn.run_until(async {
+            tokio::select! {
+                () = signals.next() => {}
+                () = abandoned::too_many() => is_hung = true,
+            }
+        })
+        .await;
+        if is_hung {
+            error!(threads = abandoned::count(), "{}", StartError::Hung);
+        }
         info!("pinhole ends: sessions are closed, cameras let go");
         turn.drain();
         let _ = stop_http.send(());
@@ -189,6 +202,10 @@ impl Daemon {
             () = signals.next() => warn!("told to end at once"),
         }
         http.abort();
+        match is_hung {
+            true => Err(StartError::Hung),
+            false => Ok(()),
+        }
     }
 }
 

@@ -8,12 +8,15 @@ use crate::session::find_by_ufrag;
 
 /// Addresses remembered for one viewer; the oldest is forgotten first.
 const MAX_ADDRESSES: usize = 8;
+/// Ufrags that name one viewer; each ICE restart brings one, the oldest is forgotten first.
+const MAX_UFRAGS: usize = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Demux {
     by_address: HashMap<SocketAddr, ViewerId>,
     by_ufrag: HashMap<String, ViewerId>,
     addresses: HashMap<ViewerId, VecDeque<SocketAddr>>,
+    ufrags: HashMap<ViewerId, VecDeque<String>>,
 }
 
 impl Demux {
@@ -54,18 +57,28 @@ impl Demux {
     /// This ufrag names this viewer from now on; earlier ones go on naming it while an ICE
     /// restart is under way.
     pub(super) fn name(&mut self, ufrag: String, id: ViewerId) {
-        self.by_ufrag.insert(ufrag, id);
+        if self.by_ufrag.insert(ufrag.clone(), id) == Some(id) {
+            return;
+        }
+        let known = self.ufrags.entry(id).or_default();
+        known.push_back(ufrag);
+        if known.len() > MAX_UFRAGS
+            && let Some(oldest) = known.pop_front()
+        {
+            self.by_ufrag.remove(&oldest);
+        }
     }
 
     pub(super) fn forget(&mut self, id: ViewerId) {
-        self.by_ufrag.retain(|_, viewer| *viewer != id);
+        for ufrag in self.ufrags.remove(&id).unwrap_or_default() {
+            self.by_ufrag.remove(&ufrag);
+        }
         for address in self.addresses.remove(&id).unwrap_or_default() {
             self.forget_address(address, id);
         }
     }
 
     /// What is remembered: addresses, ufrags.
-    #[cfg(test)]
     pub(super) fn len(&self) -> (usize, usize) {
         (self.by_address.len(), self.by_ufrag.len())
     }
@@ -98,6 +111,15 @@ mod tests {
         assert_eq!(demux.find_address(address(5)), Some(ViewerId(2)));
         demux.forget(ViewerId(2));
         assert_eq!(demux.len(), (0, 0));
+    }
+
+    #[test]
+    fn ice_restarts_without_end_leave_few_names() {
+        let mut demux = Demux::default();
+        (0..100).for_each(|i| demux.name(format!("ufrag{i}"), ViewerId(1)));
+        assert_eq!(demux.len().1, MAX_UFRAGS);
+        demux.forget(ViewerId(1));
+        assert_eq!(demux.len().1, 0);
     }
 
     #[test]

@@ -72,9 +72,23 @@ pub struct Gateway {
     demux: Demux,
     /// Viewers with something to do, oldest first, each at most once.
     dirty: VecDeque<ViewerId>,
+    /// Who comes first moves on with each turn: where `limits.egress` is too small for all,
+    /// nobody shall always be the last.
+    rotation: usize,
     next_viewer: u64,
     is_draining: bool,
     common: Common,
+}
+
+/// See [`Gateway::footprint`].
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    pub viewers: usize,
+    pub watching: usize,
+    pub addresses: usize,
+    pub ufrags: usize,
+    pub queued_bytes: usize,
 }
 
 /// What all viewers share.
@@ -113,6 +127,7 @@ impl Gateway {
             viewers: BTreeMap::new(),
             demux: Demux::default(),
             dirty: VecDeque::new(),
+            rotation: 0,
             next_viewer: 1,
             is_draining: false,
         }
@@ -167,12 +182,14 @@ impl Gateway {
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, now: Instant) {
         let slack = now + crate::session::SLACK;
-        let due: Vec<ViewerId> = self
+        let mut due: Vec<ViewerId> = self
             .viewers
             .iter()
             .filter(|(_, viewer)| viewer.poll_timeout() <= slack)
             .map(|(id, _)| *id)
             .collect();
+        let first = self.rotate(due.len());
+        due.rotate_left(first);
         for id in due {
             self.with_viewer(id, |viewer, _| viewer.on_timeout(now));
         }
@@ -259,9 +276,39 @@ impl Gateway {
         &self.common.joins
     }
 
+    /// Makes the session that comes `nth` panic, for the test that this costs it alone.
+    #[doc(hidden)]
+    #[allow(clippy::panic)]
+    pub fn break_session(&mut self, nth: usize) {
+        if let Some(id) = self.viewers.keys().nth(nth).copied() {
+            self.with_viewer(id, |_, _| panic!("broken on purpose"));
+        }
+    }
+
+    /// How much is held, for tests that look for growth.
+    #[doc(hidden)]
+    pub fn footprint(&self) -> Footprint {
+        let (addresses, ufrags) = self.demux.len();
+        let queued = self.viewers.values().map(|v| v.session.queued_bytes());
+        Footprint {
+            viewers: self.viewers.len(),
+            watching: self.cameras.iter().map(|c| c.viewers.len()).sum(),
+            addresses,
+            ufrags,
+            queued_bytes: queued.sum(),
+        }
+    }
+
+    /// Where to begin among so many.
+    fn rotate(&mut self, len: usize) -> usize {
+        self.rotation = self.rotation.wrapping_add(1);
+        self.rotation % len.max(1)
+    }
+
     fn for_viewers_of(&mut self, id: CameraId, mut act: impl FnMut(&mut Viewer)) {
         let ids = Arc::clone(&self.cameras[id.0 as usize].viewers);
-        for viewer in ids.iter() {
+        let (after, before) = ids.split_at(self.rotate(ids.len()));
+        for viewer in before.iter().chain(after) {
             self.with_viewer(*viewer, |viewer, _| act(viewer));
         }
     }

@@ -188,6 +188,9 @@ impl Gateway {
                     self.count_need(reason);
                     self.answer_need(now, id, Need::Recovery);
                 }
+                Event::Trouble(error) => {
+                    info!(viewer = id.0, error, "trouble in the handshake of a viewer");
+                }
                 Event::FirstPicture => self.on_first_picture(now, id),
                 Event::Ended(end) => self.on_ended(now, id, &end),
             }

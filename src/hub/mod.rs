@@ -140,7 +140,12 @@ impl Hub {
             return self.gop.replay(now, rate, self.facts.key_frame_interval());
         }
         if need == Need::Join && self.wish.is_too_soon(now) {
-            return self.gop.replay(now, rate, None);
+            let replay = self.gop.replay(now, rate, None);
+            // Such a source may send no further key frame by itself.
+            if !matches!(replay, Replay::Gop(_)) {
+                self.wish_key_frame(now);
+            }
+            return replay;
         }
         self.wish_key_frame(now);
         Replay::Nothing

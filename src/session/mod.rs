@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use str0m::Rtc;
 use str0m::media::{MediaTime as StrMediaTime, Mid, Pt};
 use str0m::rtp::{ExtensionValues, RtpWrite};
+use tracing::trace;
 
 use crate::config::Latency;
 use crate::media::frame::{Frame, Need};
@@ -69,6 +70,8 @@ pub enum Event {
     KeyFrameNeeded(KeyFrameReason),
     /// The last packet of the first key frame left.
     FirstPicture,
+    /// The first datagram of the handshake that could not be used, and why. Said once.
+    Trouble(String),
     /// The session is over; it sends nothing after what it has queued already.
     Ended(End),
 }
@@ -192,12 +195,14 @@ impl Session {
     ) {
         let outcome = self.with(now, |rtc| rtc::receive(rtc, now, from, to, bytes));
         if let Err(error) = outcome {
-            self.tally.bad_inputs += 1;
-            // Anybody can send bytes from a viewer's address, so they must not end a session
-            // that is up. Before that, a failed handshake is the end.
-            if !self.is_connected {
-                self.finish(End::Failed(error));
+            // Anybody can send bytes from a viewer's address, so they must not end a session,
+            // nor a handshake: one that really failed ends by `limits.setup_timeout`. The first
+            // is told, as it may be why (a certificate that we cannot verify).
+            trace!(%from, error, "datagram of no use");
+            if self.tally.bad_inputs == 0 && !self.is_connected {
+                self.emit(Event::Trouble(error));
             }
+            self.tally.bad_inputs += 1;
         }
     }
 
@@ -231,7 +236,8 @@ impl Session {
             self.feed = Feed::Any;
         }
         self.queue.push(frame);
-        if self.queue.bytes() > self.max_queue + self.catching_up {
+        // A key frame cannot be skipped to a better one, however large it is.
+        if !frame.is_key_frame && self.queue.bytes() > self.max_queue + self.catching_up {
             self.skip();
         }
     }
@@ -300,7 +306,11 @@ impl Session {
         completed: &mut Option<Instant>,
     ) -> usize {
         let mut written = 0;
-        while written < WRITES_PER_DRAIN && common.is_open(now) && self.pacer.is_open(now) {
+        // The own pace is paid when packets really leave, in the drain: until then it is held
+        // here. Both are looked at, so that the one that is open knows what time it is.
+        let (own, shared) = (self.pacer.room(now), common.room(now));
+        let mut room = own.min(shared);
+        while written < WRITES_PER_DRAIN && room > 0.0 {
             let Some(packet) = self.queue.pop() else {
                 break;
             };
@@ -322,6 +332,7 @@ impl Session {
                     play_delay_max: self.playout_delay,
                     ..ExtensionValues::default()
                 });
+            room -= wire_len(&packet.payload) as f64;
             common.spend(wire_len(&packet.payload));
             self.next_seq += 1;
             written += 1;

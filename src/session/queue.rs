@@ -49,10 +49,18 @@ impl Pacer {
 
     /// Something may leave now.
     pub fn is_open(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.bytes_per_second).min(self.burst);
-        self.filled = self.filled.max(now);
-        self.tokens > 0.0
+        self.room(now) > 0.0
+    }
+
+    /// Bytes that may leave now; below zero while closed.
+    pub fn room(&mut self, now: Instant) -> f64 {
+        // Asked for every packet of a turn, which all leave at one moment.
+        if now > self.filled {
+            let passed = (now - self.filled).as_secs_f64();
+            self.tokens = (self.tokens + passed * self.bytes_per_second).min(self.burst);
+            self.filled = now;
+        }
+        self.tokens
     }
 
     /// So many bytes left. May go below zero, never by more than one burst.

@@ -6,11 +6,14 @@
 pub mod backoff;
 pub mod decode;
 pub mod encode;
+pub mod file;
+mod inbox;
 pub mod pattern;
 pub mod rtsp;
 pub mod supervise;
 pub mod tolerance;
 pub mod v4l2;
+mod worker;
 
 use tokio::sync::{mpsc, watch};
 
@@ -78,6 +81,11 @@ pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle
     match &camera.source {
         Source::Rtsp(_) => supervise::start(id, camera, events),
         Source::V4l2(wish) => v4l2::start(id, camera, wish, events),
+        Source::File(file) => {
+            let (handle, demands) = SourceHandle::new();
+            file::start(id, &camera.name, file.clone(), events, demands.receiver);
+            handle
+        }
         Source::Pattern(picture) => {
             let (handle, demands) = SourceHandle::new();
             pattern::start(id, &camera.name, *picture, events, demands.receiver);

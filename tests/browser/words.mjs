@@ -16,6 +16,8 @@ function spansAndRatesReadWell() {
   assert.equal(size(1920, 1080), '1080p');
   assert.equal(size(1080, 1920), '1080×1920');
   assert.deepEqual(badges({ width: 1280, height: 720, fps: 24.9 }), ['720p', '25 fps']);
+  const slow = { load: { overloaded: true } };
+  assert.deepEqual(badges({ width: 1280, height: 720, fps: 10 }, slow), ['720p', '10 fps', 'overloaded']);
   assert.deepEqual(badges(null), []);
   return `${spans.length} spans, rates, sizes`;
 }

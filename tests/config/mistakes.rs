@@ -194,7 +194,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         "[camera]\nname = \"door\"",
         &[
             "1:1: camera: found a table; expected a list of tables, each written [[camera]]",
-            "1:1: camera[1] \"door\": `source` is missing; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+            "1:1: camera[1] \"door\": `source` is missing; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"",
         ],
     ),
     (
@@ -205,7 +205,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         "[[camera]]",
         &[
             "1:1: camera[1]: `name` is missing; the name is the last part of the camera's URL, such as \"door\"",
-            "1:1: camera[1]: `source` is missing; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+            "1:1: camera[1]: `source` is missing; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"",
         ],
     ),
     (
@@ -274,27 +274,46 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[camera]]\nname = \"door\"\nsource = \"file:x.mp4\"",
+        "[[camera]]\nname = \"door\"\nsource = \"file:\"",
         &[
-            "3:10: camera[1] \"door\" .source: a `file:` source is not in this version; use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: found \"file:\"; expected \"file:\" and the name of an .mp4 or .h264 file, such as \"file:clip.mp4\" or \"file:/srv/clip.h264\"",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"file://host/x.mp4\"",
+        &[
+            "3:10: camera[1] \"door\" .source: found \"file://host/...\"; expected \"file:\" and the name of an .mp4 or .h264 file, such as \"file:clip.mp4\" or \"file:/srv/clip.h264\"",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"file:clips/\"",
+        &[
+            "3:10: camera[1] \"door\" .source: found \"file:clips/\"; expected \"file:\" and the name of an .mp4 or .h264 file, such as \"file:clip.mp4\" or \"file:/srv/clip.h264\"",
+        ],
+    ),
+    (
+        "[[camera]]\nname = \"door\"\nsource = \"file:x.mp4\"\nbitrate = \"1M\"\ntransport = \"tcp\"",
+        &[
+            "4:1: camera[1] \"door\" .bitrate: this key belongs to a `pattern:` or `v4l2:` source; remove it",
+            "5:1: camera[1] \"door\" .transport: this key belongs to an `rtsp://` source; remove it",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"rtsps://h/p\"",
         &[
-            "3:10: camera[1] \"door\" .source: `rtsps://` (RTSP over TLS) is not in this version; use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: `rtsps://` (RTSP over TLS) is not in this version; use \"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"http://h/p\"",
         &[
-            "3:10: camera[1] \"door\" .source: found \"http:...\"; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: found \"http:...\"; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"",
         ],
     ),
     (
         "[[camera]]\nname = \"door\"\nsource = \"192.0.2.7\"",
         &[
-            "3:10: camera[1] \"door\" .source: found \"192.0.2.7\"; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\" or \"pattern:\"",
+            "3:10: camera[1] \"door\" .source: found \"192.0.2.7\"; expected \"rtsp://HOST/PATH\", \"v4l2:DEVICE\", \"file:CLIP\" or \"pattern:\"",
         ],
     ),
     (
@@ -339,7 +358,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         "[[camera]]\nname = \"door\"\nsource = \"rtsp://h/p\"\nsize = \"640x480\"\nfps = 5\nbitrate = \"1M\"",
         &[
             "4:1: camera[1] \"door\" .size: this key belongs to a `pattern:` or `v4l2:` source; remove it",
-            "5:1: camera[1] \"door\" .fps: this key belongs to a `pattern:` or `v4l2:` source; remove it",
+            "5:1: camera[1] \"door\" .fps: this key belongs to a `pattern:`, `v4l2:` or `file:` source; remove it",
             "6:1: camera[1] \"door\" .bitrate: this key belongs to a `pattern:` or `v4l2:` source; remove it",
         ],
     ),

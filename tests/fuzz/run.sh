@@ -34,7 +34,7 @@ build() {
         cargo build --quiet --release --target "$HOST" --bin "$1"
 }
 
-# A unit over 10 s is a hang, 1 GiB a leak: no input of ours is worth either.
+# A unit over 5 s is a hang, 1 GiB a leak: no input of ours is worth either.
 fuzz() { # TARGET SECONDS [options]
     local target=$1 seconds=$2
     shift 2
@@ -50,7 +50,7 @@ fuzz() { # TARGET SECONDS [options]
     local options=("-max_len=$length")
     [ $dictionary = none ] || options+=("-dict=dictionaries/$dictionary.dict")
     "target/$HOST/release/$target" "target/corpus/$target" "${seeds[@]}" \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+        -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
         -artifact_prefix="artifacts/$target/" "${options[@]}" "$@" 2>"target/$target.log" || {
         tail -40 "target/$target.log"
         echo "fuzz $target: FAILED, see tests/fuzz/artifacts/$target and tests/fuzz/target/$target.log"

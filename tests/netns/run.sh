@@ -47,13 +47,15 @@ else
 fi
 both eth0.20 10.77.20 fd77:20
 cable docker0; both docker0 172.17.0 fd17:0
+cable eth8; both eth8 10.77.8 fd77:8
+gw link set eth8 down # a spare, plugged in by a test
 cable eth9; both eth9 10.77.9 fd77:9
 peer link set eth9 down # no carrier
 gw addr add 2001:db8:1::dead/64 dev eth1 nodad preferred_lft 0 # deprecated
 
-BINARY=$(cargo test --release --test netns --no-run --message-format=json 2>/dev/null |
+BINARY=$(cargo test --release --test netns --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*netns[^"]*\)".*/\1/p' | tail -1)
 [ -x "$BINARY" ] || { echo "netns: the test does not build: cargo test --release --test netns"; exit 1; }
 
 export PINHOLE_NETNS_PEER=$PEER
-ip netns exec "$GATEWAY" "$BINARY" --ignored --test-threads=1 --skip as_a_peer "$@"
+ip netns exec "$GATEWAY" "$BINARY" --ignored --test-threads=1 --skip as_a_ "$@"

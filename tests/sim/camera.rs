@@ -32,6 +32,12 @@ pub struct Camera {
     pub number: u64,
     wants_key: bool,
     pub forced: u64,
+    /// `profile_idc` and constraint flags of its SPS.
+    pub profile: [u8; 2],
+    /// Every delta picture holds a B slice.
+    pub has_b_slices: bool,
+    /// Answers, and sends no picture.
+    pub is_silent: bool,
     pub opened: u64,
     pub closed: u64,
     after_loss: bool,
@@ -61,6 +67,9 @@ impl Camera {
             number: 0,
             wants_key: false,
             forced: 0,
+            profile: [0x42, 0xc0],
+            has_b_slices: false,
+            is_silent: false,
             opened: 0,
             closed: 0,
             after_loss: false,
@@ -126,7 +135,7 @@ impl Camera {
 
     pub fn next_at(&self) -> Option<Instant> {
         let at = self.start + Duration::from_secs_f64(self.taken_in_run as f64 / self.fps);
-        self.is_playing().then_some(at)
+        (self.is_playing() && !self.is_silent).then_some(at)
     }
 
     pub fn take(&mut self, now: Instant) -> SourceEvent {
@@ -155,7 +164,9 @@ impl Camera {
             data.extend_from_slice(bytes);
         };
         let (header, len) = if is_key_frame {
-            nal(SPS);
+            let mut sps = SPS.to_vec();
+            sps[1..3].copy_from_slice(&self.profile);
+            nal(&sps);
             nal(PPS);
             (0x65, self.key_bytes)
         } else {
@@ -163,6 +174,9 @@ impl Camera {
         };
         let mut slice = vec![0xc3; len.max(16)];
         slice[0] = header;
+        if self.has_b_slices && !is_key_frame {
+            slice[1] = 0xa3; // first_mb_in_slice 0, slice_type 1
+        }
         for (i, digit) in number_digits(self.number).into_iter().enumerate() {
             slice[NUMBER_AT + i] = digit;
         }

@@ -56,9 +56,21 @@ pub struct Link {
     order: u64,
     pub sent: u64,
     pub lost: u64,
-    /// Loses the next so many datagrams longer than 200 bytes (media, not handshakes).
+    /// Lets so many media packets pass before `lose_next` counts.
+    pub spare_next: u64,
+    /// Loses the next so many media packets (RTP, not handshakes or RTCP).
     pub lose_next: u64,
+    pub sent_bytes: u64,
+    /// The first datagrams, as anybody on the path could have kept them.
+    pub tap: Vec<Vec<u8>>,
 }
+
+/// RTP, not RTCP (RFC 7983 section 7, RFC 5761 section 4).
+fn is_media(bytes: &[u8]) -> bool {
+    matches!(bytes, [128..=191, kind, ..] if !(192..=223).contains(kind))
+}
+
+const MAX_TAP: usize = 16;
 
 impl Link {
     pub fn new(quality: Quality, seed: u64, start: Instant) -> Self {
@@ -70,13 +82,20 @@ impl Link {
             order: 0,
             sent: 0,
             lost: 0,
+            spare_next: 0,
             lose_next: 0,
+            sent_bytes: 0,
+            tap: Vec::new(),
         }
     }
 
     pub fn send(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.sent += 1;
-        if self.loses(now, bytes.len()) {
+        self.sent_bytes += bytes.len() as u64;
+        if self.tap.len() < MAX_TAP {
+            self.tap.push(bytes.clone());
+        }
+        if self.loses(now, &bytes) {
             self.lost += 1;
             return;
         }
@@ -91,8 +110,10 @@ impl Link {
         }));
     }
 
-    fn loses(&mut self, now: Instant, len: usize) -> bool {
-        if self.lose_next > 0 && len > 200 {
+    fn loses(&mut self, now: Instant, bytes: &[u8]) -> bool {
+        if is_media(bytes) && self.spare_next > 0 {
+            self.spare_next -= 1;
+        } else if is_media(bytes) && self.lose_next > 0 {
             self.lose_next -= 1;
             return true;
         }

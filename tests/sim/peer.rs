@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::format::Codec;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket};
@@ -29,6 +28,12 @@ impl Habits {
         has_rtx: true,
         patience: Duration::from_secs(3),
     };
+
+    /// Cannot be sent a packet again.
+    pub const WITHOUT_RTX: Self = Self {
+        has_rtx: false,
+        ..Self::BROWSER
+    };
 }
 
 /// A picture that was shown.
@@ -48,6 +53,10 @@ pub struct Peer {
     pub habits: Habits,
     pub timeout: Instant,
     pub is_connected: bool,
+    pub connected_at: Option<Instant>,
+    /// The answer as it came, with the credentials of the last ICE restart.
+    pub answer: String,
+    pub offer: String,
     pub is_closed: bool,
     /// Reads nothing from its socket.
     pub is_deaf: bool,
@@ -86,6 +95,7 @@ impl Peer {
         let codecs = config.codec_config();
         codecs.add_h264(Pt::new_with_value(103), rtx(104), true, 0x42001f);
         codecs.add_h264(Pt::new_with_value(107), rtx(108), true, 0x42e01f);
+        codecs.add_h264(Pt::new_with_value(109), rtx(110), true, 0x4d001f);
         let mut rtc = config.build(now);
         rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
         let mut api = rtc.sdp_api();
@@ -99,6 +109,9 @@ impl Peer {
             habits,
             timeout: now,
             is_connected: false,
+            connected_at: None,
+            answer: String::new(),
+            offer: offer.to_sdp_string(),
             is_closed: false,
             is_deaf: false,
             outbox: Vec::new(),
@@ -117,8 +130,28 @@ impl Peer {
     pub fn accept(&mut self, now: Instant, answer: &str) {
         let answer = SdpAnswer::from_sdp_string(answer).expect("our own answer parses");
         let pending = self.pending.take().expect("one answer");
+        self.answer = answer.to_sdp_string();
         self.rtc.sdp_api().accept_answer(pending, answer).unwrap();
         self.handle_timeout(now);
+    }
+
+    /// Begins an ICE restart; gives the new `ice-ufrag` and `ice-pwd`.
+    pub fn restart_ice(&mut self, now: Instant) -> (String, String) {
+        let mut api = self.rtc.sdp_api();
+        api.ice_restart(true);
+        let (offer, pending) = api.apply().unwrap();
+        self.pending = Some(pending);
+        self.offer = offer.to_sdp_string();
+        self.handle_timeout(now);
+        credentials_in(&self.offer)
+    }
+
+    /// Takes the server's fragment that answers it.
+    pub fn accept_fragment(&mut self, now: Instant, fragment: &str) {
+        let (ufrag, pwd) = credentials_in(fragment);
+        let (old_ufrag, old_pwd) = credentials_in(&self.answer);
+        let answer = self.answer.replace(&old_ufrag, &ufrag);
+        self.accept(now, &answer.replace(&old_pwd, &pwd));
     }
 
     pub fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
@@ -156,7 +189,11 @@ impl Peer {
 
     fn drain(&mut self, now: Instant) {
         loop {
-            match self.rtc.poll_output().unwrap() {
+            let Ok(output) = self.rtc.poll_output() else {
+                self.is_closed = true; // its handshake timed out
+                break;
+            };
+            match output {
                 Output::Timeout(at) => {
                     self.timeout = at.max(now + Duration::from_micros(100));
                     break;
@@ -165,7 +202,10 @@ impl Peer {
                     self.outbox
                         .push((t.source, t.destination, t.contents.to_vec()));
                 }
-                Output::Event(Event::Connected) => self.is_connected = true,
+                Output::Event(Event::Connected) => {
+                    self.is_connected = true;
+                    self.connected_at = Some(now);
+                }
                 Output::Event(Event::Closed) => self.is_closed = true,
                 Output::Event(Event::RtpPacket(packet)) => self.take(now, &packet),
                 Output::Event(_) => {}
@@ -178,6 +218,12 @@ impl Peer {
 
     fn take(&mut self, now: Instant, packet: &RtpPacket) {
         self.received_packets += 1;
+        if self.received_packets == 1 && !self.habits.has_rtx {
+            // str0m asks for nothing that has no RTX; browsers do.
+            if let Some(stream) = self.rtc.direct_api().stream_rx_by_mid(self.mid, None) {
+                stream.suppress_nack(false);
+            }
+        }
         let pt = *packet.header.payload_type;
         if self.payload_types.last() != Some(&pt) {
             self.payload_types.push(pt);
@@ -230,15 +276,13 @@ impl Peer {
     }
 
     fn whole_from(&self, first: u64) -> Option<u64> {
-        let mut expected = first;
-        for (seq, piece) in self.packets.range(first..) {
+        for (expected, (seq, piece)) in (first..).zip(self.packets.range(first..)) {
             if *seq != expected {
                 return None;
             }
             if piece.is_last {
                 return Some(*seq);
             }
-            expected += 1;
         }
         None
     }
@@ -278,13 +322,13 @@ impl Peer {
             .max()
             .unwrap_or_default()
     }
+}
 
-    /// H.264 was negotiated at all.
-    #[allow(dead_code)]
-    pub fn has_h264(&self) -> bool {
-        let mut params = self.rtc.codec_config().iter();
-        params.any(|p| p.spec().codec == Codec::H264)
-    }
+/// The first `ice-ufrag` and `ice-pwd` of a description.
+pub fn credentials_in(sdp: &str) -> (String, String) {
+    let find = |name| sdp.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+    let (ufrag, pwd) = (find("a=ice-ufrag:"), find("a=ice-pwd:"));
+    (ufrag.trim().to_owned(), pwd.trim().to_owned())
 }
 
 impl Piece {

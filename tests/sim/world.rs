@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use pinhole::config::{self, Config};
-use pinhole::gateway::{Gateway, Output};
+use pinhole::gateway::{Counters, Gateway, Output};
 use pinhole::media::{CameraId, SourceEvent};
 use pinhole::session::{Certificate, Datagram, install_crypto, new_certificate};
+use pinhole::whep::status::{CameraStatus, SessionStatus};
 use pinhole::whep::{Command, ETag, Outcome, Refusal, SessionKey};
+use str0m::Candidate;
 use url::Url;
 
 use crate::camera::Camera;
@@ -33,6 +35,8 @@ pub struct World {
     pub seed: u64,
     outbox: Vec<Datagram>,
     wake: Instant,
+    /// Viewers that ever asked to join.
+    pub joined: u64,
     /// The gateway's datagrams, in all.
     pub sent: u64,
     /// Turns of the gateway.
@@ -78,6 +82,7 @@ impl World {
             seed,
             outbox: Vec::new(),
             wake: start,
+            joined: 0,
             sent: 0,
             turns: 0,
         };
@@ -217,12 +222,14 @@ impl World {
         quality: Quality,
     ) -> Result<usize, Refusal> {
         let index = self.viewers.len();
-        let port = 10_000 + index as u16;
-        let address = SocketAddr::from(([10, 0, 1, (index / 200) as u8], port));
+        let number = self.joined;
+        self.joined += 1;
+        let port = 10_000 + (number % 50_000) as u16;
+        let address = SocketAddr::from(([10, 0, 1, (number % 250) as u8], port));
         let (peer, offer) = Peer::new(self.now, address, habits);
         let (key, etag, answer) = self.post(i, offer, address.ip())?;
         let link = |direction: u64| {
-            let seed = self.seed * 1_000_003 + index as u64 * 2 + direction;
+            let seed = self.seed * 1_000_003 + number * 2 + direction;
             Link::new(quality, seed, self.start)
         };
         self.viewers.push(Viewer {
@@ -239,7 +246,7 @@ impl World {
         Ok(index)
     }
 
-    fn post(
+    pub fn post(
         &mut self,
         i: usize,
         offer: String,
@@ -279,6 +286,81 @@ impl World {
 
     pub fn peer(&self, viewer: usize) -> &Peer {
         &self.viewers[viewer].peer
+    }
+
+    pub fn peer_mut(&mut self, viewer: usize) -> &mut Peer {
+        &mut self.viewers[viewer].peer
+    }
+
+    /// The viewer closes its side by DTLS.
+    pub fn leave(&mut self, viewer: usize) {
+        let now = self.now;
+        self.peer_mut(viewer).leave(now);
+        self.settle();
+    }
+
+    /// A WHEP DELETE for the viewer's session, which goes away whatever the answer.
+    pub fn delete(&mut self, viewer: usize) -> Outcome {
+        let session = self.viewers[viewer].key;
+        let outcome = self.command(Command::Close { session });
+        self.peer_mut(viewer).is_closed = true;
+        outcome
+    }
+
+    /// The process shuts down.
+    pub fn drain(&mut self) {
+        self.gateway.drain(self.now);
+        self.settle();
+    }
+
+    /// The session that comes `nth` panics.
+    pub fn break_session(&mut self, nth: usize) {
+        self.gateway.break_session(nth);
+        self.settle();
+    }
+
+    /// The viewer is seen at another address from now on.
+    pub fn move_viewer(&mut self, viewer: usize, address: SocketAddr) {
+        let peer = self.peer_mut(viewer);
+        peer.address = address;
+        let candidate = Candidate::host(address, "udp").unwrap();
+        peer.rtc.add_local_candidate(candidate);
+    }
+
+    /// The viewer asks for a key frame.
+    pub fn request_key_frame(&mut self, viewer: usize) {
+        let now = self.now;
+        self.peer_mut(viewer).request_key_frame(now);
+        self.settle();
+    }
+
+    /// Somebody sends bytes to the media port.
+    pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let to = SocketAddr::from(SERVER);
+        self.gateway.handle_datagram(self.now, from, to, bytes);
+        self.settle();
+    }
+
+    /// Forgets viewers that are gone; the others get new indices.
+    pub fn forget_closed(&mut self) {
+        self.viewers.retain(|v| !v.peer.is_closed);
+    }
+
+    pub fn status(&self, i: usize) -> CameraStatus {
+        self.gateway.camera_statuses(self.now).remove(i)
+    }
+
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        self.gateway.session_statuses(self.now)
+    }
+
+    pub fn counters(&self) -> Counters {
+        *self.gateway.counters()
+    }
+
+    /// Number of the newest picture that camera `i` took.
+    pub fn newest(&self, i: usize) -> u64 {
+        self.cameras[i].number - 1
     }
 
     /// Camera `i` goes away and is tried again at `retry`.

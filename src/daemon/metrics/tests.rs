@@ -1,7 +1,7 @@
 //! What a scrape reads, line by line.
 
 use super::*;
-use crate::whep::status::ErrorCounts;
+use crate::whep::status::{ErrorCounts, LoadStatus};
 
 fn camera(name: &str) -> CameraStatus {
     CameraStatus {
@@ -30,6 +30,46 @@ fn camera(name: &str) -> CameraStatus {
         load: None,
         notes: Vec::new(),
     }
+}
+
+#[test]
+fn an_overloaded_camera_is_told_with_its_cause() {
+    let load = LoadStatus {
+        encoder: "openh264: as configured".to_owned(),
+        overloaded: true,
+        fps: 20,
+        width: 1280,
+        height: 720,
+        encode_ms: 41.5,
+        interval_ms: 50.0,
+        cpu_mhz: Some(600),
+        cpu_max_mhz: Some(1500),
+        temperature_c: None,
+    };
+    let snapshot = Snapshot {
+        cameras: vec![
+            CameraStatus {
+                load: Some(load),
+                ..camera("door")
+            },
+            camera("yard"),
+        ],
+        ..Snapshot::default()
+    };
+    let text = render(snapshot);
+    for line in [
+        "pinhole_camera_overloaded{camera=\"door\"} 1.0",
+        "pinhole_camera_coding_seconds{camera=\"door\"} 0.0415",
+        "pinhole_camera_coding_interval_seconds{camera=\"door\"} 0.05",
+        "pinhole_camera_coding_cpu_hertz{camera=\"door\"} 600000000.0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+    assert!(
+        !text.contains("overloaded{camera=\"yard\"}"),
+        "not encoded here"
+    );
+    assert!(!text.contains("celsius{"), "nobody measured it");
 }
 
 fn viewer(state: &'static str, queued_bytes: usize) -> SessionStatus {

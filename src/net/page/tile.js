@@ -89,7 +89,7 @@ export class Tile {
         status: player.status, retryInMs: player.retryAt - performance.now() },
     });
     this.#veil(said);
-    this.#badges(said ? [] : badges(player.figures));
+    this.#badges(said ? [] : badges(player.figures, camera));
     this.element.dataset.player = player.state;
   }
 

@@ -118,9 +118,10 @@ function say(tone, icon, title, text = '', more = '') {
 }
 
 /** Small figures for a tile in the grid. */
-export function badges(figures) {
+export function badges(figures, camera) {
   if (!figures?.width) return [];
-  return [size(figures.width, figures.height), `${Math.round(figures.fps)} fps`];
+  const live = [size(figures.width, figures.height), `${Math.round(figures.fps)} fps`];
+  return camera?.load?.overloaded ? [...live, 'overloaded'] : live;
 }
 
 /** The figures of the large view: `[name, value, hint]`. */
@@ -151,11 +152,35 @@ function cameraFacts(camera) {
     ['Viewers', `${camera.viewers ?? 0}`],
     ['Restarts', `${camera.restarts ?? 0}`],
     ['Errors', `${errors}`],
+    ...loadFacts(camera.load),
   ];
+}
+
+/** Of cameras that Pinhole encodes itself. */
+function loadFacts(load) {
+  if (!load) return [];
+  const ms = (value) => value.toFixed(value < 10 ? 1 : 0);
+  const cost = `${ms(load.encode_ms)} of ${ms(load.interval_ms)} ms`;
+  return [
+    ['Encoder', load.encoder],
+    ['Encoding', load.overloaded ? `overloaded: ${cost}` : cost],
+  ];
+}
+
+/** Why a machine may be slow, as far as it says so. */
+function heat({ cpu_mhz: mhz, cpu_max_mhz: max, temperature_c: celsius }) {
+  const clock = mhz === undefined ? '' : `processor at ${mhz}${max === undefined ? '' : ` of ${max}`} MHz`;
+  const warmth = celsius === undefined ? '' : `${Math.round(celsius)} °C`;
+  const parts = [clock, warmth].filter(Boolean);
+  return parts.length ? ` (${parts.join(', ')})` : '';
 }
 
 /** Advice about a camera that plays worse than it could; empty when there is none. */
 export function advice(camera) {
+  const { load } = camera;
+  if (load?.overloaded) {
+    return `This machine is too slow for the camera as configured${heat(load)}: it now codes ${load.width}×${load.height} at ${load.fps} fps. A smaller size, fewer frames or hardware encoding would help.`;
+  }
   if (!camera.has_b_frames) return '';
   return 'This camera sends B-frames, which browsers play badly or not at all. Turn them off in the camera (profile Baseline, or “B-frames: 0”).';
 }

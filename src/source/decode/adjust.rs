@@ -21,7 +21,7 @@ pub(super) struct Adjust {
     luma_base: i32,
     /// `[[u by u, u by v], [v by u, v by v]]`, 12 bits behind the point.
     chroma: [[i32; 2]; 2],
-    /// What the chroma of one row adds to luma.
+    /// What chroma adds to the luma of one row.
     row: Vec<i16>,
 }
 
@@ -59,16 +59,18 @@ impl Adjust {
     /// Writes `luma` to `own.y` and changes `own.u` and `own.v` in place.
     pub(super) fn apply(&mut self, luma: Plane<'_>, own: &mut I420, size: (usize, usize)) {
         let half = size.0 / 2;
-        self.row.resize(half, 0);
+        self.row.resize(size.0, 0);
         let rows = own.y.chunks_exact_mut(2 * size.0).enumerate();
         let chroma = own
             .u
             .chunks_exact_mut(half)
             .zip(own.v.chunks_exact_mut(half));
         for ((n, to), (u, v)) in rows.zip(chroma) {
-            for ((sum, u), v) in self.row.iter_mut().zip(u.iter()).zip(v.iter()) {
+            let sums = self.row.as_chunks_mut::<2>().0.iter_mut();
+            for ((sum, u), v) in sums.zip(u.iter()).zip(v.iter()) {
                 let (u, v) = (i32::from(*u) - 128, i32::from(*v) - 128);
-                *sum = (self.luma_base + self.luma_by_u * u + self.luma_by_v * v) as i16;
+                let value = self.luma_base + self.luma_by_u * u + self.luma_by_v * v;
+                *sum = [value as i16; 2];
             }
             for (n, to) in (2 * n..).zip(to.chunks_exact_mut(size.0)) {
                 let from = &luma.data[n * luma.stride..][..size.0];
@@ -79,15 +81,13 @@ impl Adjust {
     }
 
     fn luma_row(&self, from: &[u8], to: &mut [u8]) {
-        let pairs = to.as_chunks_mut::<2>().0.iter_mut();
         let factor = self.luma;
-        for ((to, from), sum) in pairs.zip(from.as_chunks::<2>().0).zip(&self.row) {
-            for n in 0..2 {
-                // At most 255 * 1.17 * 128 beyond 16 bits: saturates to 255, which it is.
-                let scaled = (i32::from(from[n]) * i32::from(factor)).min(i32::from(i16::MAX));
-                let value = (scaled as i16).saturating_add(*sum) >> LUMA_BITS;
-                to[n] = value.clamp(0, 255) as u8;
-            }
+        for ((to, from), sum) in to.iter_mut().zip(from).zip(&self.row) {
+            // At most 255 * 128: the stream's range is limited, so luma never grows.
+            let scaled = i16::from(*from).wrapping_mul(factor);
+            // Beyond 16 bits it saturates to 255, which it is.
+            let value = scaled.saturating_add(*sum) >> LUMA_BITS;
+            *to = value.clamp(0, 255) as u8;
         }
     }
 

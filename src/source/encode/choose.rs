@@ -8,6 +8,7 @@
 //! frame. Pictures that the device still had are lost with it, and nothing refers to them.
 
 use std::collections::VecDeque;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -186,7 +187,12 @@ impl Chosen {
             warn!(error = error.chain(), "order refused by the new encoder");
         }
         inner.force_key_frame();
-        self.inner = inner;
+        let old = std::mem::replace(&mut self.inner, inner);
+        // To let go of a device that hangs can take as long as it hangs: not on this thread.
+        let spawned = thread::Builder::new().name("encoder end".to_owned());
+        if let Err(error) = spawned.spawn(move || drop(old)) {
+            warn!(%error, "no thread to let go of an encoder"); // it was dropped right here
+        }
     }
 
     fn tell(&mut self, news: News) {

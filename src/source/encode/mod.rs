@@ -54,7 +54,7 @@ pub trait Encoder: Send {
     fn name(&self) -> &'static str;
 
     /// The units of pictures that were answered with [`Coded::Pending`]. The encoder can be used
-    /// on; worth a call before it is dropped.
+    /// on, with a key frame first; worth a call before it is dropped.
     ///
     /// # Errors
     /// As in [`Encoder::encode`].
@@ -310,9 +310,6 @@ pub const MAX_FPS: u32 = 60;
 const MAX_DAMAGED: u32 = 3;
 /// Key frames are made on demand; this one is for a viewer whose demand was lost.
 const SAFETY_KEY_FRAME_SECONDS: u32 = 10;
-/// From here on pictures are coded with HD colours (BT.709), below with SD ones (BT.601): what
-/// decoders that ignore the stream's own word assume.
-const HD_HEIGHT: u32 = 720;
 
 #[cfg(test)]
 mod tests {

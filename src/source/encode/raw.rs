@@ -9,8 +9,9 @@ use std::ptr;
 
 use openh264::encoder::Encoder;
 use openh264_sys2::{
-    ENCODER_OPTION, ENCODER_OPTION_BITRATE, ENCODER_OPTION_FRAME_RATE, ENCODER_OPTION_TRACE_LEVEL,
-    SBitrateInfo, SPATIAL_LAYER_ALL, WELS_LOG_QUIET,
+    ENCODER_OPTION, ENCODER_OPTION_BITRATE, ENCODER_OPTION_FRAME_RATE,
+    ENCODER_OPTION_SVC_ENCODE_PARAM_EXT, ENCODER_OPTION_TRACE_LEVEL, SBitrateInfo, SEncParamExt,
+    SM_FIXEDSLCNUM_SLICE, SPATIAL_LAYER_ALL, WELS_LOG_QUIET,
 };
 
 use super::EncodeError;
@@ -37,6 +38,32 @@ pub(super) fn set_bitrate(encoder: &mut Encoder, bps: i32) -> Result<(), EncodeE
 /// Pictures per second. Only after the first picture.
 pub(super) fn set_frame_rate(encoder: &mut Encoder, mut fps: f32) -> Result<(), EncodeError> {
     set(encoder, ENCODER_OPTION_FRAME_RATE, "frame rate", &mut fps)
+}
+
+/// Cuts every picture into `count` slices, each coded by a thread of its own. Only after the first
+/// picture; the next one is a key frame.
+pub(super) fn set_slices(encoder: &mut Encoder, count: u16) -> Result<(), EncodeError> {
+    let mut params = SEncParamExt::default();
+    // SAFETY: as in `set`; here the option's one struct (SEncParamExt) is written.
+    let code = unsafe {
+        encoder.raw_api().get_option(
+            ENCODER_OPTION_SVC_ENCODE_PARAM_EXT,
+            ptr::from_mut(&mut params).cast::<c_void>(),
+        )
+    };
+    if code != 0 {
+        let option = "parameters";
+        return Err(EncodeError::Option { option, code });
+    }
+    params.iMultipleThreadIdc = count;
+    let slices = &mut params.sSpatialLayers[0].sSliceArgument;
+    (slices.uiSliceMode, slices.uiSliceNum) = (SM_FIXEDSLCNUM_SLICE, u32::from(count));
+    set(
+        encoder,
+        ENCODER_OPTION_SVC_ENCODE_PARAM_EXT,
+        "slices",
+        &mut params,
+    )
 }
 
 fn bitrate_info(bps: i32) -> SBitrateInfo {

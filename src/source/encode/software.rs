@@ -3,6 +3,8 @@
 //! In: pictures, orders. Out: access units, one copy after the encoder's own buffer.
 //! Not here: raw options (raw).
 
+use std::time::Instant;
+
 use openh264::OpenH264API;
 use openh264::Timestamp;
 use openh264::encoder::{
@@ -13,8 +15,8 @@ use openh264::formats::YUVSource;
 
 use super::cut::CutDetector;
 use super::{
-    Coded, EncodeError, Encoder, MIN_BITRATE, Picture, SAFETY_KEY_FRAME_SECONDS,
-    Settings, Unit, raw,
+    Coded, EncodeError, Encoder, MIN_BITRATE, Picture, Plane, SAFETY_KEY_FRAME_SECONDS, Settings,
+    Unit, raw,
 };
 use crate::media::pixel::{Colour, Matrix};
 
@@ -51,6 +53,10 @@ impl Software {
                 source,
             })?;
         raw::silence(&mut inner)?;
+        let threads = threads(settings);
+        if threads > 1 {
+            slice(&mut inner, settings, threads)?;
+        }
         Ok(Self {
             inner,
             size: (settings.width as usize, settings.height as usize),
@@ -163,8 +169,7 @@ fn config(settings: &Settings) -> EncoderConfig {
         .intra_frame_period(IntraFramePeriod::from_num_frames(
             settings.fps * SAFETY_KEY_FRAME_SECONDS,
         ))
-        // The wrapper codes one slice per picture, where further threads only cost.
-        .num_threads(1)
+        .num_threads(threads(settings))
         // Takes a noisy picture that pans for a cut again and again; we look ourselves (cut).
         .scene_change_detect(false)
         .adaptive_quantization(false)
@@ -175,6 +180,30 @@ fn config(settings: &Settings) -> EncoderConfig {
             Matrix::Bt709 => VuiConfig::bt709(),
             Matrix::Bt601 => VuiConfig::bt601(),
         })
+}
+
+/// Two threads from 720p on, where there are two processors: 20 to 40 % less time for a moving
+/// picture and no more work (2 cores, x86: 1080p 10.9 -> 7.9 ms, 720p 3.0 -> 2.5 ms). Below, a
+/// picture is done before the second thread has begun.
+fn threads(settings: &Settings) -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let is_large = settings.width * settings.height >= 1280 * 720;
+    if is_large && processors > 1 { 2 } else { 1 }
+}
+
+/// The wrapper knows pictures of one slice only, and openh264 takes no options before its first
+/// picture: so a grey one goes first and is thrown away. The next is a key frame of its own
+/// accord.
+fn slice(inner: &mut OpenH264, settings: &Settings, count: u16) -> Result<(), EncodeError> {
+    let (width, height) = (settings.width as usize, settings.height as usize);
+    let grey = vec![128; width * height];
+    let chroma = Plane::new(&grey, width / 2);
+    let planes = [Plane::new(&grey, width), chroma, chroma];
+    let picture = Picture::new((width, height), planes, 0, Instant::now())?;
+    let first = inner.encode_at(&Borrowed(&picture), Timestamp::from_millis(0));
+    let doing = "first picture";
+    first.map_err(|source| EncodeError::OpenH264 { doing, source })?;
+    raw::set_slices(inner, count)
 }
 
 fn collect(stream: &EncodedBitStream<'_>) -> Vec<u8> {

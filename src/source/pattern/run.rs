@@ -7,86 +7,175 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{debug, warn};
 
+use super::Opener;
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
-use super::{End, Gone, Listened, Worker};
+use crate::config::Pattern;
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
+use crate::source::worker::{End, Gone, Listened, Worker};
 
-impl Worker {
-    pub(super) fn run(&mut self) -> Result<End, Gone> {
-        self.tell(SourceEvent::Opening)?;
-        let mut run = match self.open() {
-            Ok(run) => run,
-            Err(error) => return Ok(failed(DownReason::Internal, &error)),
-        };
-        self.tell(SourceEvent::Playing(Abilities {
-            can_force_key_frame: true,
-            can_change_rate: true,
-        }))?;
-        self.tell(SourceEvent::Note(format!(
-            "H.264 constrained baseline by {}",
-            run.encoder.name()
-        )))?;
-        loop {
-            if self.listen(Some(run.pace.due()))? == Listened::Closed {
-                debug!(camera = self.name, tally = ?run.all, "closed");
-                return Ok(End::Closed);
+pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Result<End, Gone> {
+    let maker = Maker { pattern, opener };
+    worker.tell(SourceEvent::Opening)?;
+    let mut run = match open(worker, &maker) {
+        Ok(run) => run,
+        Err(error) => return Ok(failed(DownReason::Internal, &error)),
+    };
+    worker.tell(SourceEvent::Playing(Abilities {
+        can_force_key_frame: true,
+        can_change_rate: true,
+    }))?;
+    worker.tell(SourceEvent::Note(format!(
+        "H.264 constrained baseline by {}",
+        run.encoder.name()
+    )))?;
+    report_load(worker, &mut run)?;
+    loop {
+        if worker.listen(Some(run.pace.due()))? == Listened::Closed {
+            debug!(camera = worker.name, tally = ?run.all, "closed");
+            return Ok(End::Closed);
+        }
+        if let Some(error) = step(worker, &mut run)? {
+            run.errors_in_a_row += 1;
+            run.after_loss = true;
+            run.encoder.force_key_frame();
+            worker.tell(SourceEvent::Error {
+                kind: ErrorKind::Encode,
+                in_a_row: run.errors_in_a_row,
+                detail: error.chain(),
+            })?;
+            if run.errors_in_a_row >= MAX_ERRORS {
+                return Ok(failed(DownReason::Errors, &error));
             }
-            if let Some(error) = self.step(&mut run)? {
-                run.errors_in_a_row += 1;
-                run.after_loss = true;
-                run.encoder.force_key_frame();
-                self.tell(SourceEvent::Error {
-                    kind: ErrorKind::Encode,
-                    in_a_row: run.errors_in_a_row,
-                    detail: error.chain(),
-                })?;
-                if run.errors_in_a_row >= MAX_ERRORS {
-                    return Ok(failed(DownReason::Errors, &error));
-                }
-            }
-            if let Some(step) = run.step.take()
-                && let Err(error) = self.follow_step(&mut run, step)
-            {
-                return Ok(failed(DownReason::Internal, &error));
-            }
-            self.report_load(&mut run)?;
-            self.report(&mut run)?;
+        }
+        if let Some(step) = run.step.take()
+            && let Err(error) = follow_step(worker, &maker, &mut run, step)
+        {
+            return Ok(failed(DownReason::Internal, &error));
+        }
+        // Pictures wait for a place, so do figures.
+        if worker.place()?.is_some() {
+            report_load(worker, &mut run)?;
+        }
+        report(worker, &mut run)?;
+    }
+}
+
+pub(super) fn open(worker: &Worker, maker: &Maker<'_>) -> Result<Run, EncodeError> {
+    let pattern = maker.pattern;
+    let full = Step {
+        fps: pattern.fps,
+        size: (pattern.width, pattern.height),
+    };
+    let (encoder, painter) = maker.make(worker, full)?;
+    let start = Instant::now();
+    Ok(Run {
+        encoder,
+        painter,
+        start,
+        pace: Pace::new(start, pattern.fps),
+        bitrate: worker.orders.bitrate,
+        number: 0,
+        last_ticks: -1,
+        after_loss: false,
+        errors_in_a_row: 0,
+        all: Tally::default(),
+        told: Tally::default(),
+        told_at: start,
+        overload: Overload::new(full),
+        reporter: Reporter::default(),
+        step: None,
+    })
+}
+
+/// Goes on at another rate or size. Media time goes on with it.
+pub(super) fn follow_step(
+    worker: &Worker,
+    maker: &Maker<'_>,
+    run: &mut Run,
+    step: Step,
+) -> Result<(), EncodeError> {
+    let (width, height) = step.size;
+    if run.painter.size() != (width as usize, height as usize) {
+        (run.encoder, run.painter) = maker.make(worker, step)?;
+    } else if let Err(error) = run.encoder.set_frame_rate(step.fps) {
+        warn!(camera = worker.name, %error, "frame rate");
+    }
+    let interval = Duration::from_secs(1) / step.fps.max(1);
+    run.pace = Pace::new(Instant::now() + interval, step.fps);
+    Ok(())
+}
+
+/// Hands on what the encoder has to tell, and how hard it works.
+fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+    while let Some(news) = run.encoder.poll_news() {
+        match news {
+            News::Chosen(said) => run.reporter.set_encoder(said),
+            News::Fault(detail) => worker.tell(SourceEvent::Error {
+                kind: ErrorKind::Encode,
+                in_a_row: 1,
+                detail,
+            })?,
         }
     }
-
-    fn open(&self) -> Result<Run, EncodeError> {
-        let pattern = &self.pattern;
-        let full = Step {
-            fps: pattern.fps,
-            size: (pattern.width, pattern.height),
-        };
-        let (encoder, painter) = self.make(full)?;
-        let start = Instant::now();
-        Ok(Run {
-            encoder,
-            painter,
-            start,
-            pace: Pace::new(start, pattern.fps),
-            bitrate: self.orders.bitrate,
-            number: 0,
-            last_ticks: -1,
-            after_loss: false,
-            errors_in_a_row: 0,
-            all: Tally::default(),
-            told: Tally::default(),
-            told_at: start,
-            overload: Overload::new(full),
-            reporter: Reporter::default(),
-            step: None,
-        })
+    match run.reporter.poll(Instant::now(), &run.overload) {
+        Some(load) => worker.tell(SourceEvent::Load(Box::new(load))),
+        None => Ok(()),
     }
+}
 
+/// One beat: at most one picture. An error of the encoder is handed back.
+pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
+    let taken = Instant::now();
+    run.all.late += run.pace.take(taken);
+    if std::mem::take(&mut worker.orders.key_frame) {
+        run.encoder.force_key_frame();
+    }
+    let Some(place) = worker.place()? else {
+        run.all.full += 1;
+        return Ok(None);
+    };
+    run.follow(worker.orders.bitrate, &worker.name);
+    match run.code(taken) {
+        Ok(Some(unit)) => place.send((worker.id, SourceEvent::Unit(unit))),
+        Ok(None) => drop(place),
+        Err(error) => return Ok(Some(error)),
+    }
+    Ok(None)
+}
+
+/// Says from time to time that pictures were left out.
+fn report(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+    let now = Instant::now();
+    let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
+    if late + full == 0 || now < run.told_at + REPORT_EVERY {
+        return Ok(());
+    }
+    (run.told, run.told_at) = (run.all, now);
+    warn!(camera = worker.name, late, full, "pictures left out");
+    worker.tell(SourceEvent::Note(format!(
+        "{} pictures left out: {late} because this machine is too slow, {full} because the \
+         gateway was behind",
+        late + full
+    )))
+}
+
+/// What the encoder and painter of a run are made by.
+pub(super) struct Maker<'a> {
+    pub(super) pattern: &'a Pattern,
+    pub(super) opener: &'a Opener,
+}
+
+impl Maker<'_> {
     /// An encoder and a painter for pictures of one size.
-    fn make(&self, step: Step) -> Result<(Box<dyn Encoder>, Painter), EncodeError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        step: Step,
+    ) -> Result<(Box<dyn Encoder>, Painter), EncodeError> {
         let (width, height) = step.size;
         let mut encoder = (self.opener)(&Settings {
             width,
@@ -94,82 +183,12 @@ impl Worker {
             fps: step.fps,
             ceiling: self.pattern.bitrate,
         })?;
-        if let Some(bps) = self.orders.bitrate {
+        if let Some(bps) = worker.orders.bitrate {
             encoder.set_bitrate(bps)?;
         }
         let info = format!("{width}X{height} {} FPS", step.fps);
-        let painter = Painter::new(width as usize, height as usize, &self.name, &info);
+        let painter = Painter::new(width as usize, height as usize, &worker.name, &info);
         Ok((encoder, painter))
-    }
-
-    /// Goes on at another rate or size. Media time goes on with it.
-    fn follow_step(&self, run: &mut Run, step: Step) -> Result<(), EncodeError> {
-        let (width, height) = step.size;
-        if run.painter.size() != (width as usize, height as usize) {
-            (run.encoder, run.painter) = self.make(step)?;
-        } else if let Err(error) = run.encoder.set_frame_rate(step.fps) {
-            warn!(camera = self.name, %error, "frame rate");
-        }
-        let interval = Duration::from_secs(1) / step.fps.max(1);
-        run.pace = Pace::new(Instant::now() + interval, step.fps);
-        Ok(())
-    }
-
-    /// Hands on what the encoder has to tell, and how hard it works.
-    fn report_load(&self, run: &mut Run) -> Result<(), Gone> {
-        while let Some(news) = run.encoder.poll_news() {
-            match news {
-                News::Chosen(said) => run.reporter.set_encoder(said),
-                News::Fault(detail) => self.tell(SourceEvent::Error {
-                    kind: ErrorKind::Encode,
-                    in_a_row: 1,
-                    detail,
-                })?,
-            }
-        }
-        match run.reporter.poll(Instant::now(), &run.overload) {
-            Some(load) => self.tell(SourceEvent::Load(Box::new(load))),
-            None => Ok(()),
-        }
-    }
-
-    /// One beat: at most one picture. An error of the encoder is handed back.
-    fn step(&mut self, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
-        let taken = Instant::now();
-        run.all.late += run.pace.take(taken);
-        if self.events.is_closed() {
-            return Err(Gone);
-        }
-        let Ok(place) = self.events.try_reserve() else {
-            run.all.full += 1;
-            return Ok(None);
-        };
-        if std::mem::take(&mut self.orders.key_frame) {
-            run.encoder.force_key_frame();
-        }
-        run.follow(self.orders.bitrate, &self.name);
-        match run.code(taken) {
-            Ok(Some(unit)) => place.send((self.id, SourceEvent::Unit(unit))),
-            Ok(None) => drop(place),
-            Err(error) => return Ok(Some(error)),
-        }
-        Ok(None)
-    }
-
-    /// Says from time to time that pictures were left out.
-    fn report(&self, run: &mut Run) -> Result<(), Gone> {
-        let now = Instant::now();
-        let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
-        if late + full == 0 || now < run.told_at + REPORT_EVERY {
-            return Ok(());
-        }
-        (run.told, run.told_at) = (run.all, now);
-        warn!(camera = self.name, late, full, "pictures left out");
-        self.tell(SourceEvent::Note(format!(
-            "{} pictures left out: {late} because this machine is too slow, {full} because the \
-             gateway was behind",
-            late + full
-        )))
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::run::{Maker, Run, follow_step, open, step};
 use super::*;
-use crate::media::{AccessUnit, ErrorKind};
+use crate::media::h264::{SpsFacts, nal_units};
+use crate::media::{AccessUnit, DownReason, ErrorKind};
+use crate::source::encode::overload::Step;
 use crate::source::encode::{Coded, Picture, Unit};
+use crate::source::worker::Worker;
 
 type Act = Box<dyn FnMut(u32) -> Result<(), EncodeError> + Send>;
 
@@ -127,6 +133,7 @@ impl Bench {
         };
         assert!(abilities.can_force_key_frame && abilities.can_change_rate);
         assert!(matches!(self.next(), SourceEvent::Note(_)));
+        assert!(matches!(self.next(), SourceEvent::Load(_)));
     }
 
     fn expect_errors(&mut self, count: u32) {
@@ -343,4 +350,46 @@ fn dropping_either_end_ends_the_thread() {
     while !bench.demands.is_closed() {
         thread::yield_now();
     }
+}
+
+#[test]
+fn a_smaller_step_opens_another_encoder_and_time_goes_on() {
+    let (_demands, receiver) = mpsc::unbounded_channel();
+    let (events, mut heard) = mpsc::channel(64);
+    let pattern = Pattern {
+        width: 640,
+        height: 360,
+        fps: 10,
+        bitrate: 400_000,
+    };
+    let opener: Opener = Box::new(|settings| encode::open(settings, EncoderChoice::Software));
+    let maker = Maker {
+        pattern: &pattern,
+        opener: &opener,
+    };
+    let mut worker = Worker::new(CameraId(7), "door".to_owned(), events, receiver);
+    let mut run = open(&worker, &maker).expect("opens");
+    let mut next = |worker: &mut Worker, run: &mut Run| {
+        assert!(step(worker, run).expect("listens").is_none());
+        match heard.try_recv() {
+            Ok((_, SourceEvent::Unit(unit))) => unit,
+            other => panic!("{other:?}"),
+        }
+    };
+    let large = next(&mut worker, &mut run);
+    let smaller = Step {
+        fps: 5,
+        size: (480, 270),
+    };
+    follow_step(&worker, &maker, &mut run, smaller).expect("followed");
+    let small = next(&mut worker, &mut run);
+    assert!(small.is_key_frame && small.ticks > large.ticks);
+    let sps = nal_units(&small.data).find_map(SpsFacts::parse);
+    assert_eq!(sps.and_then(|sps| sps.size), Some((480, 270)));
+    let slower = Step { fps: 2, ..smaller };
+    follow_step(&worker, &maker, &mut run, slower).expect("followed");
+    assert!(
+        !next(&mut worker, &mut run).is_key_frame,
+        "a rate needs no new encoder"
+    );
 }

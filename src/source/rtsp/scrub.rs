@@ -16,6 +16,10 @@ const MAX_LINE: usize = 240;
 /// every word of a message into stars (which would also tell what the secret is).
 const MIN_ANYWHERE: usize = 4;
 
+/// A path shorter than this (`/h264`, `/stream1`) holds no key, and may be part of a word that a
+/// message needs (`video/h264`).
+const MIN_PATH: usize = 12;
+
 /// Knows the secrets of one camera.
 pub(super) struct Scrub {
     /// Longest first, so that none hides part of another.
@@ -35,7 +39,7 @@ impl Scrub {
             }
         }
         secrets.extend(rtsp.url.query().map(str::to_owned));
-        if rtsp.url.path().len() >= MIN_ANYWHERE {
+        if rtsp.url.path().len() >= MIN_PATH {
             secrets.push(rtsp.url.path().to_owned());
         }
         secrets.retain(|secret| !secret.is_empty());
@@ -179,7 +183,7 @@ mod tests {
         let query = scrub("rtsp://h/live?token=abcd", "u", "p");
         assert_eq!(
             query.line("no stream at /live?token=abcd"),
-            "no stream at ***?***"
+            "no stream at /live?***"
         );
         let path = scrub("rtsp://h/user=admin_password=tlJw_channel=1", "", "");
         assert_eq!(

@@ -8,6 +8,7 @@
 //! Of raw pictures the newest wins: those that wait behind a slow encoder are given back unread.
 //! A place in the channel is reserved before a picture is coded, so nothing coded is ever lost.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,17 +16,14 @@ use tracing::{debug, warn};
 
 use super::clock::{Limit, Pair, Sequence, Stamps};
 use super::coded::{Coded, Held};
+use super::coder::Coder;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::mode::Coding;
 use super::shared::{Outlet, Stopped};
 use super::sys::Dequeued;
 use crate::config::{self, EncoderChoice};
-use crate::media::pixel::PixelFormat;
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
-use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
-use crate::source::encode::{
-    self, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, Settings,
-};
+use crate::source::encode::{EncodeError, Encoder, News, Settings};
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::tolerance::{Tolerance, Verdict};
 
@@ -40,7 +38,7 @@ pub(super) struct Job<'a> {
     pub(super) stall: Duration,
     pub(super) max_errors: u32,
     pub(super) opener: &'a dyn Opener,
-    pub(super) encoder: &'a EncoderOpener,
+    pub(super) encoder: &'a Arc<EncoderOpener>,
     pub(super) outlet: &'a Outlet,
 }
 
@@ -97,8 +95,6 @@ struct Run<'a> {
     tolerance: Tolerance,
     /// The next unit comes after something that nobody received.
     after_loss: bool,
-    /// As last ordered.
-    bitrate: Option<u32>,
     first_unit: Option<Instant>,
     last_unit: Option<Instant>,
     last_buffer: Instant,
@@ -109,11 +105,7 @@ struct Run<'a> {
 
 /// What is done with a buffer.
 enum Work {
-    Encode {
-        format: PixelFormat,
-        decoder: Box<Decoder>,
-        encoder: Box<dyn Encoder>,
-    },
+    Encode(Box<Coder>),
     Pass {
         coded: Coded,
         /// Nothing is handed on before a key frame.
@@ -135,29 +127,17 @@ struct Tally {
 }
 
 /// One picture failed; the run goes on unless it was one too many.
-struct Fault {
-    kind: ErrorKind,
+pub(super) struct Fault {
+    pub(super) kind: ErrorKind,
     detail: String,
 }
 
 impl Fault {
-    fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+    pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
             detail: detail.into(),
         }
-    }
-}
-
-impl From<DecodeError> for Fault {
-    fn from(error: DecodeError) -> Self {
-        Self::new(ErrorKind::Picture, chain(&error))
-    }
-}
-
-impl From<EncodeError> for Fault {
-    fn from(error: EncodeError) -> Self {
-        Self::new(ErrorKind::Encode, chain(&error))
     }
 }
 
@@ -188,7 +168,6 @@ impl<'a> Run<'a> {
             agreed,
             tolerance: Tolerance::new(job.max_errors),
             after_loss: false,
-            bitrate,
             first_unit: None,
             last_unit: None,
             last_buffer: now,
@@ -208,18 +187,18 @@ impl<'a> Run<'a> {
     /// Until it fails or is stopped.
     fn live(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
         let can_force = match &self.work {
-            Work::Encode { .. } => true,
+            Work::Encode(_) => true,
             Work::Pass { .. } => self.camera.can_force_key_frame(),
         };
         self.job.outlet.tell(SourceEvent::Playing(Abilities {
             can_force_key_frame: can_force,
-            can_change_rate: matches!(self.work, Work::Encode { .. }),
+            can_change_rate: matches!(self.work, Work::Encode(_)),
         }))?;
         for note in notes {
             self.job.outlet.tell(SourceEvent::Note(note))?;
         }
         let how = match &self.work {
-            Work::Encode { encoder, .. } => format!("encoded by {}", encoder.name()),
+            Work::Encode(coder) => format!("encoded by {}", coder.name()),
             Work::Pass { .. } => "coded by the camera".to_owned(),
         };
         self.job.outlet.tell(SourceEvent::Note(how))?;
@@ -231,7 +210,36 @@ impl<'a> Run<'a> {
             if let Some(end) = self.step()? {
                 return Ok(end);
             }
+            self.report_load()?;
             self.report()?;
+        }
+    }
+
+    /// Hands on what the encoder has to tell and how hard it works, and follows a step of the
+    /// overload ladder.
+    fn report_load(&mut self) -> Result<(), Stopped> {
+        let Work::Encode(coder) = &mut self.work else {
+            return Ok(());
+        };
+        if let Some(fps) = coder.take_new_rate() {
+            let is_slower = f64::from(fps) + 0.5 < self.agreed.fps;
+            self.limit = Limit::new(match is_slower {
+                true => Some(f64::from(fps)),
+                false => Some(self.agreed.fps).filter(|_| self.agreed.is_limited),
+            });
+        }
+        while let Some(news) = coder.poll_news() {
+            if let News::Fault(detail) = news {
+                self.job.outlet.tell(SourceEvent::Error {
+                    kind: ErrorKind::Encode,
+                    in_a_row: 1,
+                    detail,
+                })?;
+            }
+        }
+        match coder.poll_load() {
+            Some(load) => self.job.outlet.tell(SourceEvent::Load(Box::new(load))),
+            None => Ok(()),
         }
     }
 
@@ -327,16 +335,7 @@ impl<'a> Run<'a> {
             .map(|(bytes, (begin, end))| bytes.get(*begin..*end).unwrap_or_default())
             .collect();
         let coded = match &mut self.work {
-            Work::Encode {
-                format,
-                decoder,
-                encoder,
-            } => encode_one(
-                (*format, &self.agreed),
-                (decoder, encoder.as_mut()),
-                &planes,
-                (ticks, taken),
-            ),
+            Work::Encode(coder) => coder.code(&self.agreed, &planes, (ticks, taken)),
             Work::Pass {
                 coded,
                 waits_for_key_frame,
@@ -363,9 +362,9 @@ impl<'a> Run<'a> {
     fn break_chain(&mut self, kind: ErrorKind) {
         match &mut self.work {
             // One that never reached the encoder is missed by none.
-            Work::Encode { encoder, .. } => {
+            Work::Encode(coder) => {
                 if kind == ErrorKind::Encode {
-                    encoder.force_key_frame();
+                    coder.force_key_frame();
                     self.after_loss = true;
                 }
             }
@@ -385,15 +384,12 @@ impl<'a> Run<'a> {
         let wants_key_frame = shared.take_key_frame();
         let bitrate = shared.bitrate();
         match &mut self.work {
-            Work::Encode { encoder, .. } => {
+            Work::Encode(coder) => {
                 if wants_key_frame {
-                    encoder.force_key_frame();
+                    coder.force_key_frame();
                 }
-                if bitrate != self.bitrate {
-                    self.bitrate = bitrate;
-                    if let Some(Err(error)) = bitrate.map(|bps| encoder.set_bitrate(bps)) {
-                        warn!(camera = self.job.name, %error, "bit rate");
-                    }
+                if let Some(Err(error)) = bitrate.map(|bps| coder.follow_bitrate(bps)) {
+                    warn!(camera = self.job.name, %error, "bit rate");
                 }
             }
             Work::Pass { .. } => {
@@ -452,94 +448,22 @@ fn work_of(job: &Job<'_>, agreed: &Agreed, bitrate: Option<u32>) -> Result<Work,
             waits_for_key_frame: true,
         });
     };
-    let failed = |error: &dyn std::error::Error| End {
-        reason: DownReason::Internal,
-        detail: chain(error),
-        pace: Pace::Soon,
-    };
-    let (width, height) = agreed.size;
-    let decoder =
-        Decoder::new(format, width, height, agreed.colour).map_err(|error| failed(&error))?;
-    let (width, height) = decoder.even_size();
-    let fps = (agreed.fps.round() as u32).clamp(1, MAX_FPS);
-    let settings = Settings {
-        width: width as u32,
-        height: height as u32,
-        fps,
-        ceiling: job
-            .wish
-            .bitrate
-            .unwrap_or_else(|| usual_bitrate((width, height), fps)),
-    };
     job.outlet.shared.beat("opening the encoder");
-    let mut encoder = (job.encoder)(&settings, job.wish.encoder).map_err(|error| failed(&error))?;
-    if let Some(Err(error)) = bitrate.map(|bps| encoder.set_bitrate(bps)) {
-        return Err(failed(&error));
-    }
-    Ok(Work::Encode {
-        format,
-        decoder: Box::new(decoder),
-        encoder,
-    })
-}
-
-/// Opens the encoder that the configuration wants.
-///
-/// # Errors
-/// As [`encode::open`].
-pub(super) fn open_encoder(
-    settings: &Settings,
-    choice: EncoderChoice,
-) -> Result<Box<dyn Encoder>, EncodeError> {
-    encode::open(settings, choice)
-}
-
-/// Bits per second for pictures that nobody set a rate for: 0.07 a pixel, 1.9 Mbit/s at 720p30.
-fn usual_bitrate((width, height): (usize, usize), fps: u32) -> u32 {
-    let bits = width as f64 * height as f64 * f64::from(fps) * 0.07;
-    (bits as u32)
-        .clamp(USUAL_MIN, USUAL_MAX)
-        .clamp(MIN_BITRATE, MAX_BITRATE)
-}
-
-fn encode_one(
-    (format, agreed): (PixelFormat, &Agreed),
-    (decoder, encoder): (&mut Decoder, &mut dyn Encoder),
-    planes: &[&[u8]],
-    (ticks, taken): (i64, Instant),
-) -> Result<Option<AccessUnit>, Fault> {
-    let begun = Instant::now();
-    let strides = agreed.strides.iter().copied().chain(std::iter::repeat(0));
-    let planes: Vec<PlaneRef<'_>> = planes
-        .iter()
-        .zip(strides)
-        .map(|(bytes, stride)| PlaneRef { bytes, stride })
-        .collect();
-    let decoded = decoder.decode(&RawFrame {
-        format,
-        width: agreed.size.0,
-        height: agreed.size.1,
-        planes: &planes,
-    })?;
-    let picture = decoded.picture(ticks, taken)?;
-    let ready = Instant::now();
-    let coded = encoder.encode(&picture)?;
-    let encode::Coded::Unit(unit) = coded else {
-        return Ok(None); // left out by rate control, or still inside
-    };
-    Ok(Some(AccessUnit {
-        codec: Codec::H264,
-        data: unit.data,
-        is_key_frame: unit.is_key_frame,
-        ticks: unit.ticks,
-        received: unit.taken,
-        after_loss: false,
-        stages: Stages {
-            capture: begun.saturating_duration_since(taken),
-            decode: ready - begun,
-            encode: ready.elapsed(),
+    let coder = Coder::open(format, agreed, job.wish, job.encoder, bitrate);
+    let coder = coder.map_err(|detail| match job.wish.encoder {
+        // Somebody must change a setting, or plug something in.
+        EncoderChoice::Hardware => End {
+            reason: DownReason::Unsupported,
+            detail,
+            pace: Pace::Slow,
         },
-    }))
+        EncoderChoice::Auto | EncoderChoice::Software => End {
+            reason: DownReason::Internal,
+            detail,
+            pace: Pace::Soon,
+        },
+    })?;
+    Ok(Work::Encode(Box::new(coder)))
 }
 
 fn pass_one(
@@ -597,22 +521,9 @@ fn of_errno(errno: Errno) -> End {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
-}
-
 /// Between two looks at the orders.
 const SLICE: Duration = Duration::from_millis(50);
 /// Buffers that are skipped for a newer one at a time.
 const MAX_DRAIN: usize = 32;
 /// Pictures left out are told at most so often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// Bounds of the usual bit rate.
-const USUAL_MIN: u32 = 300_000;
-const USUAL_MAX: u32 = 8_000_000;

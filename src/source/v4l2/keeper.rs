@@ -135,6 +135,8 @@ impl Keeper {
             let until = self
                 .pacing
                 .on_end(end.pace, played, begun, Instant::now(), jitter);
+            // Looked at before anybody hears of it: it may be back by the time of the pause.
+            let was_away = !self.opener.is_there(&self.wish.device);
             // Told first, then let go.
             self.say(SourceEvent::Down {
                 reason: end.reason,
@@ -145,7 +147,7 @@ impl Keeper {
             if let Some(thread) = thread {
                 self.let_go(thread).await;
             }
-            if let Err(asked) = self.pause(until).await {
+            if let Err(asked) = self.pause(until, was_away).await {
                 return asked;
             }
         }
@@ -253,8 +255,7 @@ impl Keeper {
     }
 
     /// Waits until `until`, or until the device is plugged in again.
-    async fn pause(&mut self, until: Instant) -> Result<(), Asked> {
-        let mut was_away = !self.opener.is_there(&self.wish.device);
+    async fn pause(&mut self, until: Instant, mut was_away: bool) -> Result<(), Asked> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -309,7 +310,7 @@ impl Body {
                 stall: self.camera.stall,
                 max_errors: self.camera.max_errors,
                 opener: self.opener.as_ref(),
-                encoder: self.encoder.as_ref(),
+                encoder: &self.encoder,
                 outlet: &self.outlet,
             };
             job.run(&mut tell);

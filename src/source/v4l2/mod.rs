@@ -13,12 +13,14 @@ pub mod abandoned;
 mod capture;
 mod clock;
 mod coded;
+mod coder;
 pub mod control;
 pub mod device;
 mod keeper;
 pub mod list;
 pub mod mode;
 pub mod names;
+mod scale;
 pub mod shared;
 pub mod sys;
 
@@ -27,7 +29,7 @@ use std::sync::Arc;
 pub use keeper::{BRAKE_GRACE, HANG_AFTER, LOOK_EVERY};
 
 use super::supervise::Pacing;
-use super::{EventSender, SourceHandle};
+use super::{EventSender, SourceHandle, encode};
 use crate::config::{self, Camera};
 use crate::media::CameraId;
 use capture::EncoderOpener;
@@ -43,7 +45,7 @@ pub(super) fn start(
     events: EventSender,
 ) -> SourceHandle {
     let opener = Arc::new(Kernel::default());
-    let encoder = Arc::new(capture::open_encoder);
+    let encoder = Arc::new(encode::open);
     start_with(
         (id, camera, wish),
         events,
@@ -76,3 +78,6 @@ fn start_with(
     tokio::spawn(keeper.run());
     handle
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,14 +175,16 @@ impl<'a> Candidate<'a> {
         let area = u64::from(width) * u64::from(height);
         let is_free = wish.size.is_none();
         let fits = !is_free || (self.is_affordable && area <= AUTO_SIZE);
-        let wanted = f64::from(wish.fps.unwrap_or(SMOOTH_FPS)).min(f64::from(SMOOTH_FPS));
-        let is_smooth = self.fps + 0.5 >= wanted;
+        let wanted = f64::from(wish.fps.unwrap_or(SMOOTH_FPS));
+        let reaches = self.fps + 0.5 >= wanted;
+        let is_smooth = self.fps + 0.5 >= wanted.min(f64::from(SMOOTH_FPS));
         let area_key = match fits {
             true => i128::from(area),
             false => -i128::from(area), // of what is too large, the smallest
         };
         (
             fits,
+            reaches,
             is_smooth,
             area_key,
             (self.fps * 100.0) as i64,

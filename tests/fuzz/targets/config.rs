@@ -14,7 +14,11 @@ fuzz_target!(|text: &str| {
             let mut names: Vec<_> = config.cameras.iter().map(|camera| &camera.name).collect();
             names.sort();
             names.dedup();
-            assert_eq!(names.len(), config.cameras.len(), "two cameras share a name");
+            assert_eq!(
+                names.len(),
+                config.cameras.len(),
+                "two cameras share a name"
+            );
             assert!((576..=1500).contains(&config.ice.mtu) && config.ice.dscp < 64);
             format!("{config:?}")
         }

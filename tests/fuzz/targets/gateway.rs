@@ -38,7 +38,10 @@ fuzz_target!(|data: &[u8]| {
         world.gateway.handle_timeout(world.now);
         world.settle();
     }
-    assert!(world.gateway.session_statuses(world.now).is_empty(), "a drained viewer stays");
+    assert!(
+        world.gateway.session_statuses(world.now).is_empty(),
+        "a drained viewer stays"
+    );
 });
 
 struct World<'a> {
@@ -126,13 +129,17 @@ impl<'a> World<'a> {
     }
 
     fn peer(&mut self) -> Option<SocketAddr> {
-        Some(SocketAddr::from(([192, 0, 2, 9], 5000 + u16::from(self.byte()? % 4))))
+        Some(SocketAddr::from((
+            [192, 0, 2, 9],
+            5000 + u16::from(self.byte()? % 4),
+        )))
     }
 
     fn datagram(&mut self) -> Option<()> {
         let from = self.peer()?;
         let bytes = self.bytes(6)?;
-        self.gateway.handle_datagram(self.now, from, OURS.into(), bytes);
+        self.gateway
+            .handle_datagram(self.now, from, OURS.into(), bytes);
         if self.byte()? == 0 {
             self.gateway.handle_refused(from);
         }
@@ -158,7 +165,8 @@ impl<'a> World<'a> {
         message.extend_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
         message.extend_from_slice(&[7; 12]);
         message.extend_from_slice(&attributes);
-        self.gateway.handle_datagram(self.now, from, OURS.into(), &message);
+        self.gateway
+            .handle_datagram(self.now, from, OURS.into(), &message);
         Some(())
     }
 
@@ -171,8 +179,12 @@ impl<'a> World<'a> {
         };
         let candidates = [OURS.into()];
         match self.gateway.handle_command(self.now, command, &candidates) {
-            Outcome::Opened { session, answer, .. } => {
-                let ufrag = answer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:"));
+            Outcome::Opened {
+                session, answer, ..
+            } => {
+                let ufrag = answer
+                    .lines()
+                    .find_map(|line| line.strip_prefix("a=ice-ufrag:"));
                 let ufrag = ufrag.expect("an answer has credentials").trim().to_owned();
                 self.sessions.push((session, ufrag));
             }
@@ -199,13 +211,17 @@ impl<'a> World<'a> {
             if_match: IfMatch::Any,
             fragment,
         };
-        let _ = self.gateway.handle_command(self.now, command, &[OURS.into()]);
+        let _ = self
+            .gateway
+            .handle_command(self.now, command, &[OURS.into()]);
         Some(())
     }
 
     fn close(&mut self) -> Option<()> {
         let session = self.session()?;
-        let _ = self.gateway.handle_command(self.now, Command::Close { session }, &[]);
+        let _ = self
+            .gateway
+            .handle_command(self.now, Command::Close { session }, &[]);
         Some(())
     }
 
@@ -227,7 +243,8 @@ impl<'a> World<'a> {
             after_loss: flags & 4 != 0,
             stages: Stages::default(),
         };
-        self.gateway.handle_source(self.now, camera, SourceEvent::Unit(unit));
+        self.gateway
+            .handle_source(self.now, camera, SourceEvent::Unit(unit));
         Some(())
     }
 

@@ -25,7 +25,10 @@ fuzz_target!(|data: &[u8]| {
     let payloads = packetize(data, room);
     let mut joined = Vec::new();
     for payload in &payloads {
-        assert!(payload.len() <= room.max(MIN_PAYLOAD), "a payload is too long");
+        assert!(
+            payload.len() <= room.max(MIN_PAYLOAD),
+            "a payload is too long"
+        );
         unpack(payload, &mut joined);
     }
     assert_eq!(joined, sent);
@@ -45,12 +48,18 @@ fn unpack(payload: &[u8], units: &mut Vec<Vec<u8>>) {
         }
         28 => {
             let (indicator, header, part) = (payload[0], payload[1], &payload[2..]);
-            assert!(header & 0xc0 != 0xc0, "first and last fragment at once (section 5.8)");
+            assert!(
+                header & 0xc0 != 0xc0,
+                "first and last fragment at once (section 5.8)"
+            );
             assert!(!part.is_empty());
             if header & 0x80 != 0 {
                 units.push(vec![indicator & 0xe0 | header & 0x1f]);
             }
-            units.last_mut().expect("a fragment follows a first one").extend_from_slice(part);
+            units
+                .last_mut()
+                .expect("a fragment follows a first one")
+                .extend_from_slice(part);
         }
         _ => units.push(payload.to_vec()),
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use pinhole::config::Latency;
-use pinhole::session::{Certificate, Session, Setup, install_crypto, new_certificate};
+use pinhole::session::{Certificate, End, Session, Setup, install_crypto, new_certificate};
 
 fuzz_target!(|offer: &str| {
     let now = Instant::now();
@@ -32,13 +32,16 @@ fuzz_target!(|offer: &str| {
     let sections = |text: &str| text.lines().filter(|line| line.starts_with("m=")).count();
     assert_eq!(sections(&answer), sections(offer), "{answer}");
     assert!(answer.contains("a=fingerprint:sha-256 "));
-    assert!(!answer.contains("a=recvonly") && !answer.contains("a=sendrecv"), "{answer}");
+    assert!(
+        !answer.contains("a=recvonly") && !answer.contains("a=sendrecv"),
+        "{answer}"
+    );
     session.handle_timeout(now + Duration::from_millis(50));
     let candidate = "candidate:1 1 udp 2113937151 192.0.2.9 5000 typ host".to_owned();
     session.add_candidates(now, std::slice::from_ref(&candidate));
     let _ = session.restart_ice(now, "abcd", "abcdefghijklmnopqrstuv", &[candidate]);
     session.handle_timeout(now + Duration::from_secs(20));
-    session.close(now + Duration::from_secs(20));
+    session.close(now + Duration::from_secs(20), End::Left);
     let mut outbox = Vec::new();
     session.take_datagrams(&mut outbox);
     assert!(outbox.len() < 1000);

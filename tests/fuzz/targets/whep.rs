@@ -29,7 +29,10 @@ fuzz_target!(|data: &[u8]| {
         }
         Action::Ask(command) => {
             let is_open = matches!(command, Command::Health);
-            assert!(is_open || shows(&request, TOKEN) || shows(&request, cookie), "{command:?}");
+            assert!(
+                is_open || shows(&request, TOKEN) || shows(&request, cookie),
+                "{command:?}"
+            );
             for outcome in outcomes() {
                 let status = respond(policy, &request, outcome).status().as_u16();
                 assert!((200..=599).contains(&status));
@@ -81,7 +84,10 @@ fn policy() -> &'static (Policy, String) {
             panic!("a login is answered at once");
         };
         let cookie = response.headers()[SET_COOKIE].to_str().expect("text");
-        let value = cookie.split(';').next().and_then(|pair| pair.split_once('='));
+        let value = cookie
+            .split(';')
+            .next()
+            .and_then(|pair| pair.split_once('='));
         let cookie = value.expect("a cookie has a value").1.to_owned();
         (policy, cookie)
     })
@@ -89,10 +95,17 @@ fn policy() -> &'static (Policy, String) {
 
 /// Whether a request holds this word, in a header or (percent-encoded or not) in its query.
 fn shows(request: &Request, word: &str) -> bool {
-    let is_in = |bytes: &[u8]| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+    let is_in = |bytes: &[u8]| {
+        bytes
+            .windows(word.len())
+            .any(|part| part == word.as_bytes())
+    };
     let query = request.uri.query().unwrap_or_default();
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    request.headers.values().any(|value| is_in(value.as_bytes()))
+    request
+        .headers
+        .values()
+        .any(|value| is_in(value.as_bytes()))
         || pairs.any(|(_, value)| is_in(value.as_bytes()))
 }
 

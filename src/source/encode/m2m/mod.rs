@@ -153,7 +153,8 @@ impl Hardware {
         Ok(())
     }
 
-    /// The units of all pictures that the device still has, oldest first. It can be used on.
+    /// The units of all pictures that the device still has, oldest first. It can be used on, and
+    /// begins with a key frame then.
     ///
     /// # Errors
     /// A call that failed, or no end within [`SILENCE`].
@@ -171,9 +172,24 @@ impl Hardware {
                 return Err(Call(&self.path).error("wait for the end", Errno::EIO));
             }
         }
-        let started = sys::encoder_drain(&*self.fd, false);
-        self.check("start again", started)?;
+        self.reset()?;
         Ok(self.done.drain(..).collect())
+    }
+
+    /// Begins a stream anew after a drain. `V4L2_ENC_CMD_START` would do by the book, but leaves
+    /// some drivers saying `EPIPE` for ever.
+    fn reset(&mut self) -> Result<(), EncodeError> {
+        let stopped = self.raw.stop().and_then(|()| self.coded.stop());
+        self.check("end the stream", stopped)?;
+        for index in 0..self.coded.len() {
+            let queued = self.coded.queue(index, &[], Duration::ZERO);
+            self.check("queue a coded buffer", queued)?;
+        }
+        let started = self.raw.start().and_then(|()| self.coded.start());
+        self.check("start again", started)?;
+        self.pending.restart();
+        self.key = Key::Wanted;
+        Ok(())
     }
 
     /// Takes back all that the device is done with; true after the last buffer of a drain.

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 use super::super::{EncodeError, Settings};
 use super::layout::{Layout, Pixel};
+use crate::media::pixel::{Colour, Matrix};
 use crate::source::v4l2::sys::{self, Format, FourCc, Queue, Rectangle};
 
 /// A node that takes raw pictures in and gives H.264 out.
@@ -125,8 +126,10 @@ fn formats(
         return Err(call.unfit(format!("gives {} for H264", got.fourcc)));
     }
     let mut wish = Format::ask(pixel.fourcc(), size, 0);
-    let is_hd = settings.height >= super::super::HD_HEIGHT;
-    wish.colorspace = if is_hd { REC709 } else { SMPTE170M };
+    wish.colorspace = match Colour::of_stream(settings.height as usize).matrix {
+        Matrix::Bt709 => REC709,
+        Matrix::Bt601 => SMPTE170M,
+    };
     wish.quantization = LIMITED_RANGE;
     let got = call.check("set the raw format", sys::set_format(fd, raw, &wish))?;
     let is_large_enough = got.width >= size.0 && got.height >= size.1;

@@ -1,0 +1,235 @@
+//! Decoder and encoder of one run, and what they cost.
+//!
+//! In: raw pictures, orders. Out: units; how hard the machine works; steps down when it is too
+//! slow.
+//! Not here: which pictures (capture), when to step (encode::overload).
+
+use std::time::Instant;
+
+use super::capture::{EncoderOpener, Fault};
+use super::device::Agreed;
+use super::scale::Scaled;
+use crate::config::{self, EncoderChoice};
+use crate::media::pixel::PixelFormat;
+use crate::media::{AccessUnit, Codec, ErrorKind, Load, Stages};
+use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
+use crate::source::encode::load::Reporter;
+use crate::source::encode::overload::{Overload, Step};
+use crate::source::encode::{
+    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings,
+};
+
+pub(super) struct Coder {
+    format: PixelFormat,
+    decoder: Decoder,
+    encoder: Box<dyn Encoder>,
+    /// For another encoder, of a smaller size.
+    make: Box<Make>,
+    settings: Settings,
+    bitrate: Option<u32>,
+    overload: Overload,
+    reporter: Reporter,
+    /// Smaller pictures, while the machine is too slow for the whole.
+    scaled: Option<Scaled>,
+    /// To be taken before the next picture.
+    step: Option<Step>,
+    new_rate: Option<u32>,
+}
+
+type Make = dyn Fn(&Settings) -> Result<Box<dyn Encoder>, EncodeError>;
+
+impl Coder {
+    /// Sets both up; the error is for a person.
+    pub(super) fn open(
+        format: PixelFormat,
+        agreed: &Agreed,
+        wish: &config::V4l2,
+        opener: &std::sync::Arc<EncoderOpener>,
+        bitrate: Option<u32>,
+    ) -> Result<Self, String> {
+        let (width, height) = agreed.size;
+        let decoder = Decoder::new(format, width, height, agreed.colour)
+            .map_err(|error| error.to_string())?;
+        let (width, height) = decoder.even_size();
+        let fps = (agreed.fps.round() as u32).clamp(1, MAX_FPS);
+        let usual = || usual_bitrate((width, height), fps);
+        let settings = Settings {
+            width: width as u32,
+            height: height as u32,
+            fps,
+            ceiling: wish.bitrate.unwrap_or_else(usual),
+        };
+        let (opener, choice): (_, EncoderChoice) = (std::sync::Arc::clone(opener), wish.encoder);
+        let make = move |settings: &Settings| opener(settings, choice);
+        let mut coder = Self {
+            format,
+            decoder,
+            encoder: make(&settings).map_err(|error| error.chain())?,
+            make: Box::new(make),
+            settings,
+            bitrate: None,
+            overload: Overload::new(Step {
+                fps,
+                size: (settings.width, settings.height),
+            }),
+            reporter: Reporter::default(),
+            scaled: None,
+            step: None,
+            new_rate: None,
+        };
+        if let Some(bps) = bitrate {
+            coder.follow_bitrate(bps).map_err(|error| error.chain())?;
+        }
+        Ok(coder)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.encoder.name()
+    }
+
+    pub(super) fn force_key_frame(&mut self) {
+        self.encoder.force_key_frame();
+    }
+
+    /// Follows an order for a bit rate, once.
+    pub(super) fn follow_bitrate(&mut self, bps: u32) -> Result<(), EncodeError> {
+        if self.bitrate == Some(bps) {
+            return Ok(());
+        }
+        self.bitrate = Some(bps);
+        self.encoder.set_bitrate(bps)
+    }
+
+    /// Another rate that is coded from now on.
+    pub(super) fn take_new_rate(&mut self) -> Option<u32> {
+        self.new_rate.take()
+    }
+
+    /// What the encoder has to tell.
+    pub(super) fn poll_news(&mut self) -> Option<News> {
+        let news = self.encoder.poll_news()?;
+        if let News::Chosen(said) = &news {
+            self.reporter.set_encoder(said.clone());
+        }
+        Some(news)
+    }
+
+    /// How hard the machine works, when that is due.
+    pub(super) fn poll_load(&mut self) -> Option<Load> {
+        self.reporter.poll(Instant::now(), &self.overload)
+    }
+
+    /// Decodes and codes one picture. `None` for one that rate control left out or that is still
+    /// inside.
+    pub(super) fn code(
+        &mut self,
+        agreed: &Agreed,
+        planes: &[&[u8]],
+        (ticks, taken): (i64, Instant),
+    ) -> Result<Option<AccessUnit>, Fault> {
+        if let Some(step) = self.step.take() {
+            self.follow_step(step)?;
+        }
+        let begun = Instant::now();
+        let strides = agreed.strides.iter().copied().chain(std::iter::repeat(0));
+        let planes: Vec<PlaneRef<'_>> = planes
+            .iter()
+            .zip(strides)
+            .map(|(bytes, stride)| PlaneRef { bytes, stride })
+            .collect();
+        let decoded = self.decoder.decode(&RawFrame {
+            format: self.format,
+            width: agreed.size.0,
+            height: agreed.size.1,
+            planes: &planes,
+        })?;
+        let picture = match &mut self.scaled {
+            None => decoded.picture(ticks, taken)?,
+            Some(scaled) => {
+                let size = scaled.size();
+                let planes = scaled.shrink(decoded.planes(), decoded.size());
+                Picture::new(size, planes, ticks, taken)?
+            }
+        };
+        let ready = Instant::now();
+        let coded = self.encoder.encode(&picture)?;
+        let finished = Instant::now();
+        self.step = self.overload.push_picture(finished, finished - begun);
+        let Coded::Unit(unit) = coded else {
+            return Ok(None);
+        };
+        Ok(Some(AccessUnit {
+            codec: Codec::H264,
+            data: unit.data,
+            is_key_frame: unit.is_key_frame,
+            ticks: unit.ticks,
+            received: unit.taken,
+            after_loss: false,
+            stages: Stages {
+                capture: begun.saturating_duration_since(taken),
+                decode: ready - begun,
+                encode: finished - ready,
+            },
+        }))
+    }
+
+    /// Goes on at another rate or size.
+    fn follow_step(&mut self, step: Step) -> Result<(), EncodeError> {
+        self.new_rate = Some(step.fps);
+        let (width, height) = step.size;
+        let now = (self.settings.width, self.settings.height);
+        self.settings = Settings {
+            width,
+            height,
+            fps: step.fps,
+            ..self.settings
+        };
+        if now == step.size {
+            return self.encoder.set_frame_rate(step.fps);
+        }
+        self.encoder = (self.make)(&self.settings)?;
+        self.encoder.force_key_frame();
+        let size = (width as usize, height as usize);
+        let is_whole = self.decoder.even_size() == size;
+        self.scaled = (!is_whole).then(|| Scaled::new(size));
+        match self.bitrate {
+            Some(bps) => self.encoder.set_bitrate(bps),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::new(ErrorKind::Picture, error.to_string())
+    }
+}
+
+impl From<EncodeError> for Fault {
+    fn from(error: EncodeError) -> Self {
+        Self::new(ErrorKind::Encode, error.chain())
+    }
+}
+
+/// Bits per second for pictures that nobody set a rate for: 0.07 a pixel, 1.9 Mbit/s at 720p30.
+fn usual_bitrate((width, height): (usize, usize), fps: u32) -> u32 {
+    let bits = width as f64 * height as f64 * f64::from(fps) * 0.07;
+    let bits = (bits as u32).clamp(USUAL_MIN, USUAL_MAX);
+    bits.clamp(MIN_BITRATE, MAX_BITRATE)
+}
+
+/// Bounds of the usual bit rate.
+const USUAL_MIN: u32 = 300_000;
+const USUAL_MAX: u32 = 8_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_bit_rate_follows_size_and_rate_within_bounds() {
+        assert_eq!(usual_bitrate((1280, 720), 30), 1_935_360);
+        assert_eq!(usual_bitrate((160, 120), 5), USUAL_MIN);
+        assert_eq!(usual_bitrate((3840, 2160), 60), USUAL_MAX);
+    }
+}
