@@ -1,0 +1,194 @@
+//! A hardware encoder (tests/vm/encoder) under Pinhole's own source: that it is asked as its
+//! documentation wants (kernel documentation, userspace-api/media/v4l/dev-encoder), and what
+//! happens when it breaks. Its pictures are lossless and it follows no bit rate.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pinhole::media::{AccessUnit, Demand, SourceEvent};
+
+use crate::Case;
+use crate::machine::{one_vivid, quiet_picture, shell, unload};
+use crate::picture::Picture;
+use crate::watch::Watch;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case("encodes, single-planar", single_planar),
+        Case("encodes, multi-planar", multi_planar),
+        Case("a wish becomes a key frame", forced_key_frames),
+        Case("a bit rate reaches the device", bitrate),
+        Case("one broken picture is tolerated", one_broken),
+        Case("breaks for good: software goes on", breaks),
+        Case("is taken away: software goes on", taken_away),
+        Case("none there: auto says so and encodes in software", none),
+    ]
+}
+
+const CAMERA: &str = "source = \"v4l2:/dev/video0\"\nsize = \"640x360\"\nfps = 10";
+
+/// The camera is /dev/video0, the encoder the node after it.
+fn load(multiplanar: u8) {
+    unload("vh264");
+    one_vivid();
+    shell(&format!("modprobe vh264 multiplanar={multiplanar}"));
+    quiet_picture(0);
+}
+
+fn seen(name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/sys/module/vh264/parameters/{name}")).unwrap();
+    text.trim().parse().unwrap()
+}
+
+fn set(name: &str, value: u64) {
+    fs::write(
+        format!("/sys/module/vh264/parameters/{name}"),
+        value.to_string(),
+    )
+    .unwrap();
+}
+
+fn playing(encoder: &str) -> Watch {
+    let mut watch = Watch::open(&format!("{CAMERA}\nencoder = \"{encoder}\""));
+    watch.key_frame();
+    watch
+}
+
+fn encodes(multiplanar: u8) -> String {
+    load(multiplanar);
+    let reference = Picture::captured(0, 640, 360);
+    let start = Instant::now();
+    let mut watch = playing("auto");
+    let first = start.elapsed();
+    let psnr = watch.picture_after(0).psnr(&reference);
+    let jobs = seen("seen_jobs");
+    assert!(jobs > 0, "the hardware was not used: {}", watch.tail());
+    assert!(
+        psnr >= 40.0,
+        "PSNR {psnr:.1} dB: planes, stride or crop are wrong"
+    );
+    let (units, errors, downs) = watch.during(Duration::from_secs(3));
+    assert_eq!((errors, downs), (0, 0), "{}", watch.tail());
+    let closing = watch.close();
+    format!(
+        "PSNR {psnr:.1} dB, first picture {:.2} s, {units} in 3 s of 10 per second, closed in {} ms",
+        first.as_secs_f32(),
+        closing.as_millis()
+    )
+}
+
+fn single_planar() -> String {
+    encodes(0)
+}
+
+fn multi_planar() -> String {
+    encodes(1)
+}
+
+fn forced_key_frames() -> String {
+    load(1);
+    let mut watch = playing("hardware");
+    let mut worst = 0;
+    for _ in 0..5 {
+        // Past the key frames that belong to the start or to the encoder's own period.
+        watch.until("delta", |event| match event {
+            SourceEvent::Unit(AccessUnit {
+                is_key_frame: false,
+                ..
+            }) => Some(()),
+            _ => None,
+        });
+        watch.demand(Demand::KeyFrame);
+        let before = watch.units;
+        watch.key_frame();
+        worst = worst.max(watch.units - before);
+    }
+    let forced = seen("seen_forced");
+    assert!(forced >= 5, "the control was set {forced} times");
+    assert!(worst <= 5, "a key frame came only as picture {worst}");
+    format!("5 of 5, at worst the {worst}. picture after the wish")
+}
+
+fn bitrate() -> String {
+    load(0);
+    let mut watch = playing("hardware");
+    let begun = seen("seen_bitrate");
+    let downs = watch.downs;
+    watch.demand(Demand::Bitrate(200_000));
+    let until = Instant::now() + Duration::from_secs(5);
+    while seen("seen_bitrate") != 200_000 && Instant::now() < until {
+        watch.unit();
+    }
+    assert_eq!(seen("seen_bitrate"), 200_000);
+    assert_eq!(watch.downs, downs);
+    format!("{begun} at first, 200000 when asked, no restart")
+}
+
+fn one_broken() -> String {
+    load(1);
+    let mut watch = playing("hardware");
+    set("broken_jobs", 1);
+    let (units, errors, downs) = watch.during(Duration::from_secs(3));
+    assert_eq!(downs, 0, "{}", watch.tail());
+    assert!(units > 0 && seen("broken_jobs") == 0, "{}", watch.tail());
+    format!("{units} pictures in the 3 s with it, {errors} errors, no restart")
+}
+
+/// Breaks the hardware; software must take over without a restart of the camera.
+fn falls_back(break_it: impl FnOnce()) -> String {
+    load(1);
+    let reference = Picture::captured(0, 640, 360);
+    let mut watch = playing("auto");
+    assert!(
+        seen("seen_jobs") > 0,
+        "the hardware was not used: {}",
+        watch.tail()
+    );
+    let broken = Instant::now();
+    break_it();
+    let mut last = broken;
+    let mut longest = Duration::ZERO;
+    let mut words = String::new();
+    while broken.elapsed() < Duration::from_secs(8) {
+        match watch.next_within(Duration::from_secs(8)) {
+            Some(SourceEvent::Unit(_)) => {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            Some(SourceEvent::Note(note)) => words = note,
+            Some(SourceEvent::Down { detail, .. }) => panic!("the camera went down: {detail}"),
+            Some(_) => {}
+            None => panic!("no picture any more: {}", watch.tail()),
+        }
+    }
+    let psnr = watch.picture_after(5).psnr(&reference);
+    assert!((30.0..90.0).contains(&psnr), "PSNR {psnr:.1} dB");
+    assert!(
+        longest < Duration::from_secs(3) * 3,
+        "{longest:?} without a picture"
+    );
+    format!(
+        "\"{words}\", longest pause {} ms, PSNR {psnr:.1} dB",
+        longest.as_millis()
+    )
+}
+
+fn breaks() -> String {
+    let figures = falls_back(|| set("broken_jobs", 1_000_000));
+    set("broken_jobs", 0);
+    figures
+}
+
+fn taken_away() -> String {
+    falls_back(|| fs::write("/sys/bus/platform/drivers/vh264/unbind", "vh264.0").unwrap())
+}
+
+fn none() -> String {
+    unload("vh264");
+    one_vivid();
+    let mut watch = playing("auto");
+    watch.unit();
+    let note = watch.tail().contains("openh264");
+    assert!(note, "{}", watch.tail());
+    "openh264, and a note that says so".to_owned()
+}

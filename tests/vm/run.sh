@@ -1,0 +1,126 @@
+#!/bin/bash
+# Proves Pinhole against the kernel's own camera, USB and encoder drivers, in a virtual machine
+# that is emulated: no KVM, no Docker, nothing but Debian's packages.
+#
+#   tests/vm/run.sh                     everything: at most 15 minutes, kit included
+#   tests/vm/run.sh GROUP [PART]        vivid, rounds, usb, encoder, on-demand or outside; only the
+#                                       cases whose name holds PART
+#
+# A line per case with its figures, a line per group, and at the end "N passed, M failed". The
+# last status is 0 only if nothing failed; 77: this machine cannot run it, with the reason.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+PACKAGES=(qemu-system-x86 cpio kmod xz-utils binutils busybox-static v4l-utils iproute2
+    make gcc-12 patch ffmpeg)
+skip() { echo "SKIP vm: $1"; exit 77; }
+[ "$(uname -m)" = x86_64 ] || skip "the machine is emulated for amd64 hosts only"
+missing=()
+for package in "${PACKAGES[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} != 0 ]; then
+    [ "$(id -u)" = 0 ] || skip "needs: apt-get install ${missing[*]}"
+    echo "vm: installing ${missing[*]}"
+    apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null || skip "cannot install ${missing[*]}"
+fi
+
+START=$SECONDS
+PINHOLE_VM_KIT=$(tests/vm/kit.sh)
+export PINHOLE_VM_KIT
+cargo build --release --quiet
+PROGRAM=$(cargo test --release --test vm --no-run --message-format=json 2>/dev/null |
+    sed -n 's/.*"executable":"\([^"]*\/vm-[^"]*\)".*/\1/p' | tail -1)
+[ -x "$PROGRAM" ] || { echo "vm: the cases do not build: cargo test --release --test vm"; exit 1; }
+echo "vm: kit and programs ready after $((SECONDS - START)) s"
+
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+PASSED=0 FAILED=0
+
+# What the USB camera shows: a picture that moves and is not easy to compress.
+frames() {
+    mkdir -p "$WORK/frames"
+    ffmpeg -v error -f lavfi -i testsrc2=size=640x480:rate=30 -frames:v 15 \
+        -pix_fmt yuvj422p -q:v 6 "$WORK/frames/%02d.jpg"
+}
+
+# tally FILE NAME STATUS SECONDS: adds a group's own last line to the sum
+tally() {
+    local line
+    line=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$1" | tail -1 || true)
+    # A machine that died in the middle of a group is a failure of its own.
+    [ -n "$line" ] || { line="0 passed, 1 failed"; [ "$3" = 0 ] || echo "FAIL  $2: ended with status $3"; }
+    PASSED=$((PASSED + ${line%% passed*}))
+    line=${line#*, }
+    FAILED=$((FAILED + ${line%% failed*}))
+    echo "vm: $2 took $4 s"
+}
+
+# inside GROUP SECONDS [boot.sh options]: one machine for one group of cases
+inside() {
+    local name=$1 limit=$2 begun=$SECONDS status=0
+    shift 2
+    echo "vm: $name"
+    tests/vm/boot.sh -t "$limit" -f "$PROGRAM:vm" "$@" -- "./vm cases $name '$PART'" 2>&1 |
+        tee "$WORK/log" | grep -av '^[0-9]* passed, ' || status=${PIPESTATUS[0]}
+    tally "$WORK/log" "$name" "$status" $((SECONDS - begun))
+}
+
+# A free port: the machine must have the number that its viewers are told.
+port() { python3 -c "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_$1); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"; }
+
+# A viewer on this side of a real UDP socket, while the camera inside is disturbed.
+outside() {
+    local begun=$SECONDS http udp status=0
+    http=$(port STREAM) udp=$(port DGRAM)
+    echo "vm: outside"
+    cat >"$WORK/pinhole.toml" <<TOML
+[server]
+listen = "0.0.0.0:$http"
+[access]
+anonymous = true
+[ice]
+port = $udp
+advertise = ["127.0.0.1"]
+[[camera]]
+name = "cam"
+source = "v4l2:/dev/video0"
+size = "640x360"
+fps = 10
+encoder = "software"
+stall = "1s"
+TOML
+    tests/vm/boot.sh -t 120 -m vivid -p "tcp:$http" -p "udp:$udp" -f target/release/pinhole \
+        -f "$WORK/pinhole.toml" -f "$PROGRAM:vm" -- \
+        'modprobe -r vivid; modprobe vivid num_inputs=1 node_types=0x1 input_types=0x0
+        ./pinhole run --config pinhole.toml 2>pinhole.log & ./vm disturb 60; kill $!; grep -E "WARN|ERROR" pinhole.log; true' \
+        >"$WORK/machine.log" 2>&1 &
+    local machine=$!
+    "$PROGRAM" view "http://127.0.0.1:$http/whep/cam" 45 10 | tee "$WORK/log" || status=${PIPESTATUS[0]}
+    kill "$machine" 2>/dev/null || true
+    wait "$machine" 2>/dev/null || true
+    sed 's/^/      | /' "$WORK/machine.log"
+    echo "$((status == 0)) passed, $((status != 0)) failed" >>"$WORK/log"
+    tally "$WORK/log" outside "$status" $((SECONDS - begun))
+}
+
+GROUPS_ASKED=${1:-vivid usb encoder on-demand outside rounds} PART=${2:-}
+for group in $GROUPS_ASKED; do
+    case $group in
+    vivid) inside vivid 240 ;;
+    rounds) inside rounds 400 ;;
+    usb)
+        frames
+        pictures=()
+        for file in "$WORK"/frames/*.jpg; do pictures+=(-f "$file:frames/$(basename "$file")"); done
+        inside usb 180 "${pictures[@]}"
+        ;;
+    encoder) inside encoder 240 ;;
+    on-demand) inside on-demand 180 -f target/release/pinhole ;;
+    outside) outside ;;
+    *) echo "vm: no group $group"; exit 2 ;;
+    esac
+done
+echo "$PASSED passed, $FAILED failed (vm stage: $((SECONDS - START)) s)"
+[ "$FAILED" = 0 ]

@@ -1,0 +1,223 @@
+//! A USB camera through the real `uvcvideo`: Motion JPEG, cables, and what bad ones send.
+//!
+//! The machine has no udev, so the cases lay the stable link (`/dev/v4l/by-id`) themselves.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pinhole::media::DownReason;
+
+use crate::Case;
+use crate::machine::{eventually, load_vivid, shell, unload};
+use crate::usb_camera::UsbCamera;
+use crate::watch::Watch;
+
+const LINK: &str = "/dev/v4l/by-id/usb-Pinhole_Software_Camera_0001-video-index0";
+
+/// The same camera by its stable name.
+const CAMERA: &str = "source = \"v4l2:usb-Pinhole_Software_Camera_0001-video-index0\"\n\
+    size = \"640x480\"\nfps = 15\nencoder = \"software\"\nstall = \"1s\"";
+
+/// From the node's return to the picture.
+const BACK: Duration = Duration::from_secs(2);
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case("the camera itself works, without Pinhole", itself),
+        Case(
+            "a JPEG camera plays, and its metadata node is no camera",
+            plays,
+        ),
+        Case("unplugged, and plugged in again as another node", replug),
+        Case("controls are set again after a replug", controls),
+        Case("frozen: stalled, and back", frozen),
+        Case("a truncated JPEG is tolerated", truncated),
+        Case("an error bit is tolerated", error_bit),
+    ]
+}
+
+/// The pictures that run.sh laid beside this program.
+fn pictures() -> Vec<Vec<u8>> {
+    let mut files: Vec<_> = fs::read_dir("frames")
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
+/// Plugs the camera in and does what udev would do: gives its capture node the stable name.
+fn plug() -> UsbCamera {
+    shell("modprobe vhci-hcd && modprobe uvcvideo");
+    let camera = UsbCamera::plug(pictures());
+    let mut found = String::new();
+    let until = Instant::now() + Duration::from_secs(10);
+    while found.is_empty() {
+        assert!(Instant::now() < until, "uvcvideo made no node");
+        std::thread::sleep(Duration::from_millis(20));
+        found = capture_node().unwrap_or_default();
+    }
+    fs::create_dir_all("/dev/v4l/by-id").unwrap();
+    let _ = fs::remove_file(LINK);
+    symlink(format!("../../{found}"), LINK).unwrap();
+    camera
+}
+
+/// `videoN` of our camera with index 0: index 1 carries metadata.
+fn capture_node() -> Option<String> {
+    let mut nodes = fs::read_dir("/sys/class/video4linux")
+        .ok()?
+        .filter_map(Result::ok);
+    let node = nodes.find(|node| {
+        let fact = |name| fs::read_to_string(node.path().join(name)).unwrap_or_default();
+        fact("name").starts_with("Software Camera") && fact("index").trim() == "0"
+    })?;
+    Path::new("/dev")
+        .join(node.file_name())
+        .exists()
+        .then(|| node.file_name().into_string().unwrap())
+}
+
+fn unplug(camera: UsbCamera) {
+    camera.unplug();
+    let _ = fs::remove_file(LINK);
+    eventually("the node is gone", || capture_node().is_none());
+}
+
+fn playing() -> Watch {
+    let mut watch = Watch::open(CAMERA);
+    watch.key_frame();
+    watch
+}
+
+/// Tells a broken test camera from a broken Pinhole.
+fn itself() -> String {
+    let _camera = plug();
+    let mut told = Vec::new();
+    for format in ["MJPG", "YUYV"] {
+        let start = Instant::now();
+        let device = capture_node().unwrap();
+        shell(&format!(
+            "v4l2-ctl -d /dev/{device} --set-fmt-video=width=640,height=480,pixelformat={format} \
+             --stream-mmap --stream-count=30 --stream-to=/tmp/usb"
+        ));
+        let per_second = 30.0 / start.elapsed().as_secs_f32();
+        let bytes = fs::metadata("/tmp/usb").unwrap().len() / 30;
+        told.push(format!(
+            "{format} {per_second:.1} per second, {bytes} bytes each"
+        ));
+    }
+    let device = capture_node().unwrap();
+    let modes = shell(&format!("v4l2-ctl -d /dev/{device} --get-ctrl=brightness"));
+    assert_eq!(modes.trim(), "brightness: 0");
+    told.join("; ")
+}
+
+fn plays() -> String {
+    let camera = plug();
+    let start = Instant::now();
+    let mut watch = playing();
+    let first = start.elapsed();
+    let (units, errors, _) = watch.during(Duration::from_secs(3));
+    let picture = watch.picture_after(0);
+    assert_eq!((picture.width, picture.height), (640, 480));
+    assert_eq!(errors, 0, "{}", watch.tail());
+    watch.close();
+    assert!(camera.commits() >= 1);
+    format!(
+        "first picture {:.2} s, {units} in 3 s of 15 per second",
+        first.as_secs_f32()
+    )
+}
+
+fn replug() -> String {
+    let camera = plug();
+    let mut watch = playing();
+    let before = fs::read_link(LINK).unwrap();
+    let mut again = None;
+    let mut returned = Instant::now();
+    let ride = watch.ride_out(
+        || unplug(camera),
+        || {
+            // Somebody else takes the number meanwhile.
+            load_vivid("node_types=0x1 input_types=0x0");
+            again = Some(plug());
+            returned = Instant::now();
+        },
+    );
+    let after = fs::read_link(LINK).unwrap();
+    assert_ne!(before, after, "the node number did not change");
+    let words = format!(
+        "{}; {} became {}",
+        ride.within(BACK).words(),
+        before.display(),
+        after.display()
+    );
+    watch.close();
+    unload("vivid");
+    words
+}
+
+fn controls() -> String {
+    let camera = plug();
+    let mut watch = Watch::open(&format!("{CAMERA}\ncontrols = {{ brightness = 23 }}"));
+    watch.key_frame();
+    assert_eq!(camera.brightness().0, 23);
+    let mut again = None;
+    watch.ride_out(|| unplug(camera), || again = Some(plug()));
+    let (value, times) = again.as_ref().unwrap().brightness();
+    assert_eq!(value, 23);
+    watch.close();
+    format!("brightness {value} set at the first open, and {times} time(s) after the replug")
+}
+
+fn frozen() -> String {
+    let camera = plug();
+    let mut watch = playing();
+    let ride = watch.ride_out(|| camera.freeze(true), || camera.freeze(false));
+    assert_eq!(ride.reason, DownReason::Stalled, "{}", ride.detail);
+    ride.within(BACK).words()
+}
+
+/// Does `spoil` a few times to a camera whose every picture is wanted; the stream must go on
+/// without a restart. Gives the errors that were counted.
+fn tolerated(spoil: impl Fn(&UsbCamera)) -> (String, u32) {
+    let camera = plug();
+    let mut watch = Watch::open(&CAMERA.replace("fps = 15", "fps = 30"));
+    watch.key_frame();
+    let mut pictures = 0;
+    for _ in 0..5 {
+        spoil(&camera);
+        let (units, _, downs) = watch.during(Duration::from_secs(1));
+        assert_eq!(downs, 0, "{}", watch.tail());
+        assert!(units > 0, "{}", watch.tail());
+        pictures += units;
+    }
+    let errors = watch.errors;
+    watch.picture_after(1);
+    watch.close();
+    (
+        format!("5 of them in 5 s: {pictures} pictures, {errors} errors counted, no restart"),
+        errors,
+    )
+}
+
+fn truncated() -> String {
+    shell("modprobe uvcvideo && echo 0 >/sys/module/uvcvideo/parameters/nodrop");
+    let (words, errors) = tolerated(UsbCamera::truncate_next);
+    // uvcvideo hands these on without a word: only the decoder can notice.
+    assert!(errors >= 3, "{words}");
+    words
+}
+
+fn error_bit() -> String {
+    shell("modprobe uvcvideo && echo 0 >/sys/module/uvcvideo/parameters/nodrop");
+    let (dropped, _) = tolerated(UsbCamera::fail_next);
+    shell("echo 1 >/sys/module/uvcvideo/parameters/nodrop");
+    let (flagged, errors) = tolerated(UsbCamera::fail_next);
+    shell("echo 0 >/sys/module/uvcvideo/parameters/nodrop");
+    assert!(errors >= 3, "{flagged}");
+    format!("dropped by the driver: {dropped}; flagged by it: {flagged}")
+}

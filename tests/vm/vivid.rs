@@ -1,0 +1,328 @@
+//! vivid, the kernel's virtual camera, through Pinhole's own source: modes, clocks that wrap, and
+//! every fault that vivid can play. Facts about it: kernel documentation, admin-guide/media/vivid.
+
+use std::time::{Duration, Instant};
+
+use pinhole::media::{DownReason, SourceEvent};
+
+use crate::Case;
+use crate::formats;
+use crate::machine::{Rival, bind, control, load_vivid, one_vivid, quiet_picture, unbind};
+use crate::picture::Picture;
+use crate::watch::{LIMIT, Watch};
+
+/// Small and quick, for whatever is not about sizes.
+pub const SMALL: &str =
+    "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\nencoder = \"software\"\nstall = \"500ms\"";
+
+/// From the moment when a camera can be opened again to its picture.
+const BACK: Duration = Duration::from_secs(2);
+/// From a fault that the driver reports to the words for it.
+const TOLD: Duration = Duration::from_secs(1);
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case("every format, single-planar", formats::single_planar),
+        Case("every format, multi-planar", formats::multi_planar),
+        Case(
+            "the picture is the one that the camera shows",
+            shows_what_it_captures,
+        ),
+        Case("each size is captured as asked", sizes),
+        Case("the frame rate is held", rates),
+        Case("two buffers per picture are read as one", multi_planar),
+        Case("the device is let go when it is closed", closes),
+        Case("a wrapping sequence number is no loss", sequence_wrap),
+        Case(
+            "a wrapping timestamp keeps the clock rising",
+            timestamp_wrap,
+        ),
+        Case(
+            "a buffer with the error flag costs itself only",
+            buffer_error,
+        ),
+        Case(
+            "every other picture dropped: the rest goes on",
+            half_dropped,
+        ),
+        Case("every picture dropped: stalled, and back", all_dropped),
+        Case("a fatal streaming error: reopened", fatal_error),
+        Case("disconnected: reopened", disconnect),
+        Case("unplugged and plugged in again", unplug),
+        Case("QBUF refused in the stream", qbuf_error),
+        Case("REQBUFS refused at the start", reqbufs_error),
+        Case("STREAMON refused at the start", streamon_error),
+        Case("busy: told, and taken over when it is free", busy),
+        Case("no signal on HDMI", no_signal),
+    ]
+}
+
+fn playing(lines: &str) -> Watch {
+    let mut watch = Watch::open(lines);
+    watch.key_frame();
+    watch
+}
+
+fn shows_what_it_captures() -> String {
+    one_vivid();
+    let reference = Picture::captured(0, 640, 360);
+    let mut watch =
+        playing("source = \"v4l2:/dev/video0\"\nsize = \"640x360\"\nencoder = \"software\"");
+    let psnr = watch.picture_after(5).psnr(&reference);
+    assert!(psnr >= 30.0, "PSNR {psnr:.1} dB");
+    format!("PSNR {psnr:.1} dB after capture, coding and decoding")
+}
+
+fn sizes() -> String {
+    one_vivid();
+    let mut told = Vec::new();
+    for (width, height) in [(320, 180), (640, 360), (640, 480), (1280, 720)] {
+        let lines = format!(
+            "source = \"v4l2:/dev/video0\"\nsize = \"{width}x{height}\"\nencoder = \"software\""
+        );
+        let start = Instant::now();
+        let mut watch = playing(&lines);
+        let took = start.elapsed();
+        let picture = watch.picture_after(0);
+        assert_eq!((picture.width, picture.height), (width, height));
+        told.push(format!(
+            "{width}x{height} first picture {:.2} s",
+            took.as_secs_f32()
+        ));
+        watch.close();
+    }
+    told.join(", ")
+}
+
+fn rates() -> String {
+    one_vivid();
+    let mut told = Vec::new();
+    for fps in [5_u32, 15] {
+        let mut watch = playing(&format!("{SMALL}\nfps = {fps}"));
+        let first = watch.unit();
+        let start = Instant::now();
+        let n = 4 * fps as usize;
+        let last = (0..n).map(|_| watch.unit()).last().unwrap();
+        let ticks = (last.ticks - first.ticks) as f64 / 90_000.0;
+        let by_camera = n as f64 / ticks;
+        let by_clock = n as f64 / start.elapsed().as_secs_f64();
+        // A limit: the camera's own rates lie on a grid, and an emulated machine drops some.
+        assert!(
+            by_camera <= f64::from(fps) * 1.1,
+            "{by_camera:.1} per second of {fps}"
+        );
+        assert!(
+            by_camera >= f64::from(fps) * 0.5,
+            "{by_camera:.1} per second of {fps}"
+        );
+        told.push(format!(
+            "{fps} asked: {by_camera:.1} by the camera's clock, {by_clock:.1} by ours"
+        ));
+        watch.close();
+    }
+    told.join("; ")
+}
+
+fn multi_planar() -> String {
+    load_vivid("node_types=0x1 input_types=0x0 multiplanar=2");
+    quiet_picture(0);
+    let reference = Picture::captured(0, 640, 360);
+    let mut watch =
+        playing("source = \"v4l2:/dev/video0\"\nsize = \"640x360\"\nencoder = \"software\"");
+    let psnr = watch.picture_after(5).psnr(&reference);
+    assert!(psnr >= 30.0, "PSNR {psnr:.1} dB");
+    format!("PSNR {psnr:.1} dB")
+}
+
+fn closes() -> String {
+    use crate::machine::Holds;
+    one_vivid();
+    let watch = playing(SMALL);
+    assert_eq!(Holds::ours().cameras, 1);
+    let took = watch.close();
+    assert_eq!(Holds::ours().cameras, 0);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    format!(
+        "open while watched, closed {} ms after it was asked for",
+        took.as_millis()
+    )
+}
+
+fn sequence_wrap() -> String {
+    one_vivid();
+    control(0, "wrap_sequence_number=1");
+    let mut watch = playing(&format!("{SMALL}\nfps = 60"));
+    // It begins 128 pictures before the wrap.
+    for _ in 0..200 {
+        watch.unit();
+    }
+    assert_eq!(watch.downs, 0, "{}", watch.tail());
+    let figures = format!(
+        "{} pictures across the wrap, {} errors",
+        watch.units, watch.errors
+    );
+    watch.close();
+    control(0, "wrap_sequence_number=0");
+    figures
+}
+
+fn timestamp_wrap() -> String {
+    one_vivid();
+    control(0, "wrap_timestamp=2");
+    let mut watch = playing(&format!("{SMALL}\nfps = 15"));
+    let start = Instant::now();
+    let mut last = watch.unit().ticks;
+    let mut least = i64::MAX;
+    let mut most = i64::MIN;
+    while start.elapsed() < Duration::from_secs(18) {
+        let ticks = watch.unit().ticks;
+        least = least.min(ticks - last);
+        most = most.max(ticks - last);
+        last = ticks;
+    }
+    assert_eq!(watch.downs, 0, "{}", watch.tail());
+    let figures = format!("steps of {least} to {most} ticks in 18 s");
+    watch.close();
+    control(0, "wrap_timestamp=0");
+    assert!(least > 0, "{figures}");
+    figures
+}
+
+fn buffer_error() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let mut longest = Duration::ZERO;
+    for _ in 0..3 {
+        control(0, "inject_v4l2_buf_flag_error=1");
+        let before = Instant::now();
+        watch.until("tolerated error", |event| {
+            matches!(event, SourceEvent::Error { in_a_row: 1, .. }).then_some(())
+        });
+        watch.unit();
+        longest = longest.max(before.elapsed());
+    }
+    assert_eq!(watch.downs, 0, "{}", watch.tail());
+    format!(
+        "3 of 3 counted, no restart, picture again within {} ms",
+        longest.as_millis()
+    )
+}
+
+fn half_dropped() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let (all, ..) = watch.during(Duration::from_secs(3));
+    control(0, "percentage_of_dropped_buffers=50");
+    let (half, errors, downs) = watch.during(Duration::from_secs(3));
+    control(0, "percentage_of_dropped_buffers=0");
+    assert_eq!(downs, 0, "{}", watch.tail());
+    assert!(half > 0, "{}", watch.tail());
+    format!("{all} pictures in 3 s, then {half}; {errors} errors, no restart")
+}
+
+fn all_dropped() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let drop_all = || control(0, "percentage_of_dropped_buffers=100");
+    let ride = watch.ride_out(drop_all, || control(0, "percentage_of_dropped_buffers=0"));
+    assert_eq!(ride.reason, DownReason::Stalled, "{}", ride.detail);
+    ride.within(BACK).words()
+}
+
+fn fatal_error() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let ride = watch.ride_out(|| control(0, "inject_fatal_streaming_error=1"), || ());
+    assert!(ride.told < TOLD * 3, "{}", ride.words());
+    ride.within(BACK).words()
+}
+
+fn disconnect() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let ride = watch.ride_out(|| control(0, "disconnect=1"), || ());
+    assert!(ride.told < TOLD * 3, "{}", ride.words());
+    ride.within(BACK).words()
+}
+
+fn unplug() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let ride = watch.ride_out(
+        || unbind(0),
+        || {
+            std::thread::sleep(Duration::from_secs(3));
+            bind(0);
+            quiet_picture(0);
+        },
+    );
+    ride.within(BACK).words() + " (away for 3 s)"
+}
+
+fn qbuf_error() -> String {
+    one_vivid();
+    let mut watch = playing(SMALL);
+    let start = Instant::now();
+    control(0, "inject_vidioc_qbuf_error=1");
+    let (units, errors, downs) = watch.during(Duration::from_secs(4));
+    let _ = watch.unit();
+    assert!(units > 0 && start.elapsed() < LIMIT, "{}", watch.tail());
+    format!("{units} pictures in the 4 s after it, {errors} errors, {downs} restarts")
+}
+
+fn refused_at_the_start(fault: &str) -> String {
+    one_vivid();
+    control(0, fault);
+    let start = Instant::now();
+    let mut watch = playing(SMALL);
+    let took = start.elapsed();
+    assert!(took < BACK * 3, "{took:?}: {}", watch.tail());
+    watch.unit();
+    format!(
+        "first picture after {:.2} s, {} restarts, {} errors",
+        took.as_secs_f32(),
+        watch.downs,
+        watch.errors
+    )
+}
+
+fn reqbufs_error() -> String {
+    refused_at_the_start("inject_vidioc_reqbufs_error=1")
+}
+
+fn streamon_error() -> String {
+    refused_at_the_start("inject_vidioc_streamon_error=1")
+}
+
+fn busy() -> String {
+    one_vivid();
+    let rival = Rival::holds(0);
+    let mut watch = Watch::open(SMALL);
+    let (reason, detail) = watch.down();
+    drop(rival);
+    let free = Instant::now();
+    watch.key_frame();
+    let back = free.elapsed();
+    let said = detail.to_lowercase();
+    assert!(said.contains("busy") || said.contains("use"), "{detail}");
+    assert!(back < Duration::from_secs(10) * 3, "{back:?}");
+    format!(
+        "{}: \"{detail}\"; picture {:.2} s after it was free",
+        reason.as_str(),
+        back.as_secs_f32()
+    )
+}
+
+fn no_signal() -> String {
+    load_vivid("node_types=0x1 input_types=0x3");
+    quiet_picture(0);
+    let mut watch = playing("source = \"v4l2:/dev/video0\"\nencoder = \"software\"\nfps = 5");
+    control(0, "dv_timings_signal_mode=1");
+    let (units, errors, downs) = watch.during(Duration::from_secs(4));
+    control(0, "dv_timings_signal_mode=0");
+    watch.unit();
+    // vivid, as many grabbers, goes on delivering pictures without a signal.
+    format!(
+        "without a signal {units} pictures in 4 s, {errors} errors, {downs} restarts; plays after it"
+    )
+}
