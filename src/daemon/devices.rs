@@ -364,7 +364,7 @@ mod tests {
             .iter()
             .map(|camera| match &camera.source {
                 Source::V4l2(v4l2) => (camera.name.as_str(), v4l2.device.as_str()),
-                Source::Rtsp(_) | Source::Pattern(_) => panic!("another kind"),
+                Source::Rtsp(_) | Source::File(_) | Source::Pattern(_) => panic!("another kind"),
             })
             .collect();
         let expected = [
