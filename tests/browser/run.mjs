@@ -20,7 +20,18 @@ const CASE_MS = 60_000;
 
 const shoot = (page, name) => page.screenshot({ path: join(OUT, `${name}.png`) });
 
-async function runCase(name, body) {
+/**
+ * Figures by the wall clock are at the mercy of whatever else the machine does: a case of the real
+ * binary that misses one is run once more. Both runs are printed.
+ */
+const triesOf = (name) => (name in gatewayCases ? 2 : 1);
+
+async function runCase(name, body, tries = triesOf(name)) {
+  const passed = await tryCase(name, body, tries > 1 ? 'once more' : 'FAIL');
+  return passed || (tries > 1 && runCase(name, body, tries - 1));
+}
+
+async function tryCase(name, body, verdict) {
   const start = performance.now();
   let timer;
   const tooLong = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('hangs')), CASE_MS); });
@@ -29,7 +40,7 @@ async function runCase(name, body) {
     report('ok  ', name, figures, start);
     return true;
   } catch (error) {
-    report('FAIL', name, error.stack, start);
+    report(verdict, name, error.stack, start);
     return false;
   } finally {
     clearTimeout(timer);
