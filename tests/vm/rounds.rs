@@ -61,6 +61,16 @@ const REFUSED: Fault = Fault {
     heal: |_| (),
 };
 
+const UNSTARTED: Fault = Fault {
+    name: "STREAMON refused after it",
+    is_waited_for: true,
+    inject: |device| {
+        control(device, "inject_vidioc_streamon_error=1");
+        control(device, "inject_fatal_streaming_error=1");
+    },
+    heal: |_| (),
+};
+
 pub fn cases() -> Vec<Case> {
     vec![
         // Three cameras with each fault at once: 17 rounds are 51 faults of each kind.
@@ -84,7 +94,7 @@ pub fn cases() -> Vec<Case> {
             rounds(&[&UNBIND], 50)
         }),
         Case("3 rounds of the others leave nothing behind", || {
-            rounds(&[&FATAL, &REFUSED], 3)
+            rounds(&[&FATAL, &REFUSED, &UNSTARTED], 3)
         }),
     ]
 }
