@@ -310,6 +310,7 @@ const MAX_RATES: usize = 6;
 const MAX_NAME: usize = 32;
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)] // a test panics at what it does not expect
 mod tests {
     use std::path::PathBuf;
 
@@ -363,7 +364,7 @@ mod tests {
             .iter()
             .map(|camera| match &camera.source {
                 Source::V4l2(v4l2) => (camera.name.as_str(), v4l2.device.as_str()),
-                other => panic!("{other:?}"),
+                Source::Rtsp(_) | Source::File(_) | Source::Pattern(_) => panic!("another kind"),
             })
             .collect();
         let expected = [
