@@ -33,6 +33,7 @@ impl Gateway {
         fs::write("/tmp/pinhole.toml", text).unwrap();
         let child = Command::new("./pinhole")
             .args(["run", "--config", "/tmp/pinhole.toml"])
+            .stderr(fs::File::create("/tmp/pinhole.log").unwrap())
             .spawn()
             .unwrap();
         eventually("pinhole serves", || {

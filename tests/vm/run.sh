@@ -100,7 +100,7 @@ TOML
     "$PROGRAM" view "http://127.0.0.1:$http/whep/cam" 45 10 | tee "$WORK/log" || status=${PIPESTATUS[0]}
     kill "$machine" 2>/dev/null || true
     wait "$machine" 2>/dev/null || true
-    sed 's/^/      | /' "$WORK/machine.log"
+    grep -av '^qemu-system' "$WORK/machine.log" | sed 's/^/      | /' || true
     echo "$((status == 0)) passed, $((status != 0)) failed" >>"$WORK/log"
     tally "$WORK/log" outside "$status" $((SECONDS - begun))
 }

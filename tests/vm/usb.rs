@@ -50,8 +50,12 @@ fn pictures() -> Vec<Vec<u8>> {
 
 /// Plugs the camera in and does what udev would do: gives its capture node the stable name.
 fn plug() -> UsbCamera {
+    plug_with(false)
+}
+
+fn plug_with(has_raw: bool) -> UsbCamera {
     shell("modprobe vhci-hcd && modprobe uvcvideo");
-    let camera = UsbCamera::plug(pictures());
+    let camera = UsbCamera::plug(pictures(), has_raw);
     let mut found = String::new();
     let until = Instant::now() + Duration::from_secs(10);
     while found.is_empty() {
@@ -94,7 +98,7 @@ fn playing() -> Watch {
 
 /// Tells a broken test camera from a broken Pinhole.
 fn itself() -> String {
-    let _camera = plug();
+    let _camera = plug_with(true);
     let mut told = Vec::new();
     for format in ["MJPG", "YUYV"] {
         let start = Instant::now();
@@ -124,6 +128,7 @@ fn plays() -> String {
     let picture = watch.picture_after(0);
     assert_eq!((picture.width, picture.height), (640, 480));
     assert_eq!(errors, 0, "{}", watch.tail());
+    assert!(watch.tail().contains("MJPG"), "{}", watch.tail());
     watch.close();
     assert!(camera.commits() >= 1);
     format!(

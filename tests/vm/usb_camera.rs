@@ -54,13 +54,14 @@ pub struct UsbCamera {
 }
 
 impl UsbCamera {
-    /// Plugs in a camera that shows `pictures` (JPEG, 640x480) over and over, 30 per second.
-    pub fn plug(pictures: Vec<Vec<u8>>) -> Self {
+    /// Plugs in a camera that shows `pictures` (JPEG, 640x480) over and over; one that `has_raw`
+    /// offers a ramp in YUYV too.
+    pub fn plug(pictures: Vec<Vec<u8>>, has_raw: bool) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let attach = format!("0 {} 65537 {HIGH_SPEED}", theirs.as_raw_fd());
         fs::write(format!("{HOST}/attach"), attach).expect("vhci_hcd takes a device at port 0");
         let switches = Arc::new(Switches::default());
-        let device = Device::new(ours, pictures, switches.clone());
+        let device = Device::new(ours, pictures, has_raw, switches.clone());
         let thread = thread::spawn(move || {
             // The socket ends when the controller lets go of the device.
             let _ = device.run();
@@ -145,6 +146,7 @@ struct Sending {
 struct Device {
     socket: UnixStream,
     pictures: Vec<Vec<u8>>,
+    has_raw: bool,
     switches: Arc<Switches>,
     probe: [u8; usb::PROBE_LENGTH],
     commit: [u8; usb::PROBE_LENGTH],
@@ -156,10 +158,16 @@ struct Device {
 }
 
 impl Device {
-    fn new(socket: UnixStream, pictures: Vec<Vec<u8>>, switches: Arc<Switches>) -> Self {
+    fn new(
+        socket: UnixStream,
+        pictures: Vec<Vec<u8>>,
+        has_raw: bool,
+        switches: Arc<Switches>,
+    ) -> Self {
         Self {
             socket,
             pictures,
+            has_raw,
             switches,
             probe: usb::completed(&[]),
             commit: usb::completed(&[]),
@@ -269,7 +277,7 @@ impl Device {
     /// What a control transfer reads; empty where it writes; `None` refuses it.
     fn control(&mut self, setup: &usb::Setup, data: &[u8]) -> Option<Vec<u8>> {
         if !setup.is_class {
-            return usb::standard(setup);
+            return usb::standard(setup, self.has_raw);
         }
         match (setup.interface, setup.unit, setup.selector) {
             (1, 0, usb::VS_PROBE) => self.streaming(setup, data, false),
@@ -348,9 +356,8 @@ impl Device {
     }
 
     fn next_picture(&mut self) -> Sending {
-        const INTERVAL: Duration = Duration::from_micros(33_333);
         let now = Instant::now();
-        self.next_at = (self.next_at + INTERVAL).max(now);
+        self.next_at = (self.next_at + usb::interval(&self.commit)).max(now);
         let mut data = if usb::is_jpeg(&self.commit) {
             self.pictures[self.shown % self.pictures.len()].clone()
         } else {

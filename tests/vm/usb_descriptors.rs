@@ -3,6 +3,8 @@
 //! In: control requests. Out: descriptors, stream parameters.
 //! Not here: transfers (usb_camera).
 
+use std::time::Duration;
+
 /// Requests (UVC 1.0, table A-8).
 pub const SET_CUR: u8 = 0x01;
 pub const GET_CUR: u8 = 0x81;
@@ -56,8 +58,9 @@ impl Setup {
     }
 }
 
-/// Standard requests (USB 2.0, 9.4): descriptors, and those that every device must take.
-pub fn standard(setup: &Setup) -> Option<Vec<u8>> {
+/// Standard requests (USB 2.0, 9.4): descriptors, and those that every device must take. A camera
+/// that `has_raw` offers YUYV beside JPEG.
+pub fn standard(setup: &Setup, has_raw: bool) -> Option<Vec<u8>> {
     const GET_STATUS: u8 = 0;
     const GET_DESCRIPTOR: u8 = 6;
     const GET_CONFIGURATION: u8 = 8;
@@ -69,7 +72,7 @@ pub fn standard(setup: &Setup) -> Option<Vec<u8>> {
         // The descriptor's type stands where a class request has its selector.
         GET_DESCRIPTOR => match setup.selector {
             1 => Some(device()),
-            2 => Some(configuration()),
+            2 => Some(configuration(has_raw)),
             3 => string(setup.index),
             _ => None,
         },
@@ -91,6 +94,12 @@ pub fn completed(asked: &[u8]) -> [u8; PROBE_LENGTH] {
     block[18..22].copy_from_slice(&FRAME_BYTES.to_le_bytes());
     block[22..26].copy_from_slice(&(MAX_PAYLOAD as u32).to_le_bytes());
     block
+}
+
+/// The time between two pictures that the block agrees on.
+pub fn interval(block: &[u8; PROBE_LENGTH]) -> Duration {
+    let ticks = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
+    Duration::from_nanos(u64::from(ticks) * 100)
 }
 
 /// The block chooses JPEG, not YUYV.
@@ -119,10 +128,10 @@ fn string(index: u8) -> Option<Vec<u8>> {
     Some(d)
 }
 
-fn configuration() -> Vec<u8> {
+fn configuration(has_raw: bool) -> Vec<u8> {
     let mut body = vec![8, 0x0b, 0, 2, 0x0e, 3, 0, 0]; // both interfaces are one video function
     body.extend(control_interface());
-    body.extend(streaming_interface());
+    body.extend(streaming_interface(has_raw));
     let total = (9 + body.len() as u16).to_le_bytes();
     let mut d = vec![9, 2, total[0], total[1], 2, 1, 0, 0x80, 250];
     d.append(&mut body);
@@ -144,18 +153,23 @@ fn control_interface() -> Vec<u8> {
     d
 }
 
-fn streaming_interface() -> Vec<u8> {
+fn streaming_interface(has_raw: bool) -> Vec<u8> {
     let mut formats = vec![11, 0x24, 6, JPEG, 1, 0, 1, 0, 0, 0, 0];
     formats.extend(frame(7));
-    formats.extend([27, 0x24, 4, YUYV, 1]);
-    formats.extend(b"YUY2\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"); // its GUID
-    formats.extend([16, 1, 0, 0, 0, 0]);
-    formats.extend(frame(5));
-    let total = (15 + formats.len() as u16).to_le_bytes();
+    if has_raw {
+        formats.extend([27, 0x24, 4, YUYV, 1]);
+        formats.extend(b"YUY2\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"); // its GUID
+        formats.extend([16, 1, 0, 0, 0, 0]);
+        formats.extend(frame(5));
+    }
+    let count = 1 + u8::from(has_raw);
+    let head = 13 + count;
+    let total = (u16::from(head) + formats.len() as u16).to_le_bytes();
     let mut d = vec![9, 4, 1, 0, 1, 0x0e, 2, 0, 0];
     d.extend([
-        15, 0x24, 1, 2, total[0], total[1], 0x81, 0, 3, 0, 0, 0, 1, 0, 0,
+        head, 0x24, 1, count, total[0], total[1], 0x81, 0, 3, 0, 0, 0, 1,
     ]);
+    d.resize(d.len() + usize::from(count), 0); // no control of any format
     d.append(&mut formats);
     d.extend([7, 5, 0x81, 2, 0x00, 0x02, 0]); // bulk, 512 bytes
     d
