@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
             sequence: Sequence::default(),
             // Coded pictures refer to each other: none may be left out.
             limit: Limit::new(match agreed.coding {
-                Coding::Raw(_) => Some(agreed.fps).filter(|_| agreed.is_limited),
+                Coding::Raw(_) => Some(agreed.most_fps()),
                 Coding::H264 => None,
             }),
             agreed,
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
             let is_slower = f64::from(fps) + 0.5 < self.agreed.fps;
             self.limit = Limit::new(match is_slower {
                 true => Some(f64::from(fps)),
-                false => Some(self.agreed.fps).filter(|_| self.agreed.is_limited),
+                false => Some(self.agreed.most_fps()),
             });
         }
         while let Some(news) = coder.poll_news() {

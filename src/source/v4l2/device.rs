@@ -64,6 +64,21 @@ pub struct Agreed {
     pub is_limited: bool,
 }
 
+impl Agreed {
+    /// More pictures a second than this are left out before they are decoded. A camera that keeps
+    /// its word may be a little fast; one that does not is held to what was agreed.
+    pub fn most_fps(&self) -> f64 {
+        if self.is_limited {
+            self.fps
+        } else {
+            self.fps * FAST_CLOCK
+        }
+    }
+}
+
+/// How fast a camera's own clock may be.
+const FAST_CLOCK: f64 = 1.05;
+
 /// An open camera. Dropping it stops it and lets go; that neither fails nor panics.
 pub trait Camera {
     /// Waits for a buffer.
