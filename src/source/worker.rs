@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Permit, Sender, UnboundedReceiver};
-use tracing::{error, warn};
+use tracing::{debug, error};
 
 use super::inbox::{Heard, Inbox};
 use crate::media::{CameraId, Demand, DownReason, SourceEvent};
@@ -137,7 +137,8 @@ impl Worker {
 
     /// Says that the run is over, and waits for the time of the next.
     fn fail(&mut self, reason: DownReason, detail: String, delay: Duration) -> Result<(), Gone> {
-        warn!(camera = self.name, reason = reason.as_str(), detail, retry = ?delay, "down");
+        // The gateway tells the operator, once for a state that lasts.
+        debug!(camera = self.name, reason = reason.as_str(), detail, retry = ?delay, "down");
         let retry_at = Instant::now() + delay;
         self.tell(SourceEvent::Down {
             reason,
