@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use tracing::error;
 
 use pinhole::config::Config;
-use pinhole::daemon::{self, StartError, demo, devices, logging};
+use pinhole::daemon::{self, demo, devices, logging};
 
 /// Exit code for a configuration or command line that cannot be used (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
@@ -114,19 +114,9 @@ fn run_demo(listen: SocketAddr, log: &str) -> Result<(), u8> {
 
 fn serve(config: Config, log: &logging::Log, ready: impl FnOnce(SocketAddr)) -> Result<(), u8> {
     daemon::run(config, log.lost_lines(), ready).map_err(|error| {
-        error!("{}", with_causes(&error));
+        error!("{}", error.told());
         EXIT_START
     })
-}
-
-fn with_causes(error: &StartError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }
 
 #[allow(clippy::print_stderr)] // there is no log yet

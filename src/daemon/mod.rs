@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::media::CameraId;
+use crate::media::{CameraId, with_causes};
 use crate::net::http::{self, CALLS, Server};
 use crate::net::udp::{self, Udp};
 use crate::session;
@@ -60,6 +60,13 @@ pub enum StartError {
     Hung,
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
+}
+
+impl StartError {
+    /// With its causes, in one line.
+    pub fn told(&self) -> String {
+        with_causes(self)
+    }
 }
 
 /// The loop and everything that it owns.

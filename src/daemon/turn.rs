@@ -66,7 +66,7 @@ impl Turn {
 
     /// Ends every session and tells every source to let go.
     pub(super) fn drain(&mut self) {
-        self.daemon.gateway.drain(Instant::now().into_std());
+        self.daemon.gateway.drain();
         self.hand_out();
     }
 

@@ -38,7 +38,7 @@ impl Gateway {
                 if_match,
                 fragment,
             } => self.patch(now, session, &if_match, &fragment),
-            Command::Close { session } => self.close(now, session),
+            Command::Close { session } => self.close(session),
             Command::Find { camera } => self.camera_named(&camera).map(|_| Outcome::Found),
             Command::Cameras => Ok(Outcome::Cameras(self.camera_statuses(now))),
             Command::Sessions => Ok(Outcome::Sessions(self.session_statuses(now))),
@@ -186,9 +186,9 @@ impl Gateway {
         })
     }
 
-    fn close(&mut self, now: Instant, key: SessionKey) -> Result<Outcome, Refusal> {
+    fn close(&mut self, key: SessionKey) -> Result<Outcome, Refusal> {
         let id = self.viewer_with(key)?;
-        self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Left));
+        self.with_viewer(id, |viewer, _| viewer.session.close(End::Left));
         Ok(Outcome::Closed)
     }
 

@@ -253,11 +253,11 @@ impl Gateway {
     }
 
     /// Ends every session and lets go of every camera.
-    pub fn drain(&mut self, now: Instant) {
+    pub fn drain(&mut self) {
         self.is_draining = true;
         let all: Vec<ViewerId> = self.viewers.keys().copied().collect();
         for id in all {
-            self.with_viewer(id, |viewer, _| viewer.session.close(now, End::Drained));
+            self.with_viewer(id, |viewer, _| viewer.session.close(End::Drained));
         }
     }
 

@@ -94,7 +94,7 @@ impl Viewer {
             State::Waiting | State::CatchingUp | State::Playing => End::Expired,
             State::Ended => return,
         };
-        self.session.close(now, why);
+        self.session.close(why);
     }
 
     fn on_connected(&mut self) {

@@ -212,3 +212,15 @@ pub enum Demand {
     /// Encode at this many bits per second from now on.
     Bitrate(u32),
 }
+
+/// An error and its causes in one line, for a log or a person.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text.push_str(": ");
+        text.push_str(&deeper.to_string());
+        cause = deeper.source();
+    }
+    text
+}

@@ -193,7 +193,7 @@ impl Session {
         to: SocketAddr,
         bytes: &[u8],
     ) {
-        let outcome = self.with(now, |rtc| rtc::receive(rtc, now, from, to, bytes));
+        let outcome = self.with(|rtc| rtc::receive(rtc, now, from, to, bytes));
         if let Err(error) = outcome {
             // Anybody can send bytes from a viewer's address, so they must not end a session,
             // nor a handshake: one that really failed ends by `limits.setup_timeout`. The first
@@ -210,7 +210,7 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.rtc_timeout <= now + SLACK {
             let due = self.rtc_timeout.max(now);
-            let outcome = self.with(now, |rtc| rtc::advance(rtc, due));
+            let outcome = self.with(|rtc| rtc::advance(rtc, due));
             self.fail_on(outcome);
         }
     }
@@ -289,7 +289,7 @@ impl Session {
             if written == 0 {
                 break;
             }
-            let outcome = self.with(now, |rtc| rtc::advance(rtc, now));
+            let outcome = self.with(|rtc| rtc::advance(rtc, now));
             self.fail_on(outcome);
         }
         if self.queue.is_empty() {
@@ -358,10 +358,10 @@ impl Session {
     }
 
     /// Ends the session from our side: BYE and DTLS close are queued.
-    pub fn close(&mut self, now: Instant, why: End) {
+    pub fn close(&mut self, why: End) {
         // Said first: what the drain sees is the consequence.
         self.finish(why);
-        if let Err(error) = self.with(now, rtc::close) {
+        if let Err(error) = self.with(rtc::close) {
             tracing::debug!(error, "a session ended without saying good-bye");
         }
     }
@@ -373,7 +373,7 @@ impl Session {
             .take(offer::MAX_CANDIDATES)
             .filter_map(|c| offer::read_candidate(c))
             .collect();
-        let outcome = self.with(now, |rtc| rtc::add_candidates(rtc, now, usable));
+        let outcome = self.with(|rtc| rtc::add_candidates(rtc, now, usable));
         self.fail_on(outcome);
     }
 
@@ -387,7 +387,7 @@ impl Session {
         candidates: &[String],
     ) -> Result<String, OfferError> {
         let offer = rtc::with_credentials(&self.offer, ufrag, pwd)?;
-        let answer = self.with(now, |rtc| rtc::answer(rtc, now, &offer))?;
+        let answer = self.with(|rtc| rtc::answer(rtc, now, &offer))?;
         self.offer = offer;
         self.add_candidates(now, candidates);
         Ok(rtc::fragment_of(&answer))
@@ -404,9 +404,9 @@ impl Session {
     }
 
     /// The only way to the `Rtc`: whatever was done to it, it is drained before we return.
-    fn with<T>(&mut self, now: Instant, act: impl FnOnce(&mut Rtc) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Rtc) -> T) -> T {
         let outcome = act(&mut self.rtc);
-        rtc::drain(self, now);
+        rtc::drain(self);
         outcome
     }
 

@@ -205,17 +205,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a message")
 }
 
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
-}
-
 /// Before the second attempt; doubled from one failure to the next.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// Nothing outside is involved that would need to be spared.

@@ -309,7 +309,7 @@ impl World {
 
     /// The process shuts down.
     pub fn drain(&mut self) {
-        self.gateway.drain(self.now);
+        self.gateway.drain();
         self.settle();
     }
 

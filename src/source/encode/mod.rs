@@ -288,13 +288,7 @@ impl EncodeError {
 
     /// With its causes, for a person.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(deeper) = cause {
-            text = format!("{text}: {deeper}");
-            cause = deeper.source();
-        }
-        text
+        crate::media::with_causes(self)
     }
 }
 

@@ -18,10 +18,10 @@ use tracing::debug;
 
 pub use clip::{Clip, ClipError, Sample};
 
-use super::worker::{self, End, Gone, Listened, Worker, chain};
+use super::worker::{self, End, Gone, Listened, Worker};
 use crate::config::File;
 use crate::media::{
-    Abilities, AccessUnit, CameraId, Codec, Demand, DownReason, SourceEvent, Stages,
+    Abilities, AccessUnit, CameraId, Codec, Demand, DownReason, SourceEvent, Stages, with_causes,
 };
 
 /// Starts the thread of one clip. It waits for [`Demand::Open`], and ends when the other end of
@@ -98,7 +98,7 @@ fn failed(path: &Path, error: &ClipError) -> End {
     };
     End::Failed {
         reason,
-        detail: format!("{}: {}", path.display(), chain(error)),
+        detail: format!("{}: {}", path.display(), with_causes(error)),
     }
 }
 

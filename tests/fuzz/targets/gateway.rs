@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
     while world.step().is_some() {
         world.settle();
     }
-    world.gateway.drain(world.now);
+    world.gateway.drain();
     world.settle();
     for _ in 0..20 {
         world.now += Duration::from_secs(5);
