@@ -41,8 +41,9 @@ class Process:
         )
 
     def output(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        # The child writes where the shared file stands, so reading must not move that.
+        file = self.log.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def until(self, condition, seconds=20):
         """Waits until `condition` is true of something, and returns that."""
