@@ -10,7 +10,7 @@ use crate::config;
 use crate::hub::{Hub, Settings};
 use crate::media::frame::Frame;
 use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
-use crate::whep::status::ErrorCounts;
+use crate::whep::status::{ErrorCounts, StageTimings};
 
 /// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
 const RTP_ROOM: usize = 80;
@@ -66,6 +66,7 @@ pub(super) struct Camera {
     pub(super) errors: ErrorCounts,
     pub(super) notes: Vec<String>,
     pub(super) load: Option<Box<Load>>,
+    pub(super) stages: StageTimings,
     /// What the source was told last.
     is_wanted: bool,
     /// Nobody watches an `on_demand` camera since; closed at this moment.
@@ -94,6 +95,7 @@ impl Camera {
             errors: ErrorCounts::default(),
             notes: Vec::new(),
             load: None,
+            stages: StageTimings::default(),
             is_wanted: false,
             close_at: None,
         }

@@ -75,6 +75,7 @@ impl Camera {
             restarts: self.restarts,
             errors: self.errors,
             load: self.load.as_deref().map(LoadStatus::from),
+            stages: self.stages.clone(),
             notes: self.notes.clone(),
         }
     }

@@ -73,6 +73,7 @@ impl Collector for Snapshot {
             self.log_lines_lost,
         )])?;
         timings::write(&mut out, &self.timings)?;
+        timings::stages(&mut out, &self.cameras)?;
         process::write(&mut out, &self.process)
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::out::Out;
-use crate::whep::status::Timings;
+use crate::whep::status::{CameraStatus, Timings};
 
 pub(super) fn write(out: &mut Out<'_>, timings: &Timings) -> fmt::Result {
     for (name, help, histogram) in [
@@ -28,16 +28,21 @@ pub(super) fn write(out: &mut Out<'_>, timings: &Timings) -> fmt::Result {
         let longest = histogram.longest().as_secs_f64();
         out.gauge(name, "The longest since the last scrape.", longest)?;
     }
-    let stages = [
-        ("capture", &timings.stages.capture),
-        ("decode", &timings.stages.decode),
-        ("encode", &timings.stages.encode),
-        ("packetize", &timings.stages.packetize),
-        ("sent", &timings.stages.sent),
-    ];
+    Ok(())
+}
+
+/// Of each camera, every stage that its pictures went through.
+pub(super) fn stages(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result {
+    let rows = cameras.iter().flat_map(|camera| {
+        let named = camera.stages.named();
+        named.map(|(stage, histogram)| {
+            let labels = [("camera", camera.name.as_str()), ("stage", stage)];
+            (labels, histogram)
+        })
+    });
     out.histograms(
         "stage_seconds",
         "Time of one picture in each stage; sent is from arrival to the last packet, per viewer.",
-        stages.map(|(stage, histogram)| ([("stage", stage)], histogram)),
+        rows,
     )
 }

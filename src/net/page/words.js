@@ -153,7 +153,15 @@ function cameraFacts(camera) {
     ['Restarts', `${camera.restarts ?? 0}`],
     ['Errors', `${errors}`],
     ...loadFacts(camera.load),
+    ...stageFacts(camera.stages),
   ];
+}
+
+/** How long a picture takes in each stage inside Pinhole: half of them at most, 99 of 100 at most. */
+function stageFacts(stages = {}) {
+  const ms = (value) => `${Number(value.toPrecision(2))}`;
+  return Object.entries(stages).map(([stage, { p50_ms: p50, p99_ms: p99 }]) => (
+    [`${stage[0].toUpperCase()}${stage.slice(1)} p50/p99`, `${ms(p50)} / ${ms(p99)} ms`]));
 }
 
 /** Of cameras that Pinhole encodes itself. */
