@@ -137,6 +137,10 @@ impl Camera {
                 self.on_error(kind, in_a_row, &detail);
                 Reaction::None
             }
+            SourceEvent::Lost(pictures) => {
+                self.errors.add(ErrorKind::Lost, pictures);
+                Reaction::None
+            }
             SourceEvent::Down {
                 reason,
                 detail,
@@ -179,13 +183,7 @@ impl Camera {
     }
 
     fn on_error(&mut self, kind: ErrorKind, in_a_row: u32, detail: &str) {
-        *match kind {
-            ErrorKind::Packet => &mut self.errors.packet,
-            ErrorKind::Loss => &mut self.errors.loss,
-            ErrorKind::Picture => &mut self.errors.picture,
-            ErrorKind::Encode => &mut self.errors.encode,
-            ErrorKind::Device => &mut self.errors.device,
-        } += 1;
+        self.errors.add(kind, 1);
         // The first of a row is worth a line; the rest are in the counters.
         if in_a_row <= 1 {
             warn!(camera = %self.config.name, kind = kind.as_str(), detail, "camera error");

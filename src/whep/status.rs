@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::media::histogram::Histogram;
-use crate::media::{Load, Stages};
+use crate::media::{ErrorKind, Load, Stages};
 
 /// One camera in `GET /api/cameras`.
 #[derive(Clone, Debug, Serialize)]
@@ -98,7 +98,7 @@ impl From<&Load> for LoadStatus {
     }
 }
 
-/// Tolerated errors since start, by kind.
+/// Tolerated errors since start, by [`ErrorKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ErrorCounts {
     pub packet: u64,
@@ -106,6 +106,36 @@ pub struct ErrorCounts {
     pub picture: u64,
     pub encode: u64,
     pub device: u64,
+    pub lost: u64,
+    pub fallback: u64,
+}
+
+impl ErrorCounts {
+    /// So many more of a kind.
+    pub fn add(&mut self, kind: ErrorKind, count: u64) {
+        *match kind {
+            ErrorKind::Packet => &mut self.packet,
+            ErrorKind::Loss => &mut self.loss,
+            ErrorKind::Picture => &mut self.picture,
+            ErrorKind::Encode => &mut self.encode,
+            ErrorKind::Device => &mut self.device,
+            ErrorKind::Lost => &mut self.lost,
+            ErrorKind::Fallback => &mut self.fallback,
+        } += count;
+    }
+
+    /// How many of a kind.
+    pub fn of(&self, kind: ErrorKind) -> u64 {
+        match kind {
+            ErrorKind::Packet => self.packet,
+            ErrorKind::Loss => self.loss,
+            ErrorKind::Picture => self.picture,
+            ErrorKind::Encode => self.encode,
+            ErrorKind::Device => self.device,
+            ErrorKind::Lost => self.lost,
+            ErrorKind::Fallback => self.fallback,
+        }
+    }
 }
 
 /// One viewer in `GET /api/sessions`. Carries no session key: that would be a key to end it.

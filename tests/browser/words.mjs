@@ -46,6 +46,14 @@ function everyStateHasItsWords() {
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }
 
+function lostPicturesAreNoErrors() {
+  const errors = { packet: 1, encode: 2, lost: 400 };
+  const rows = Object.fromEntries(facts(camera('door', { errors }), { figures: null }));
+  assert.deepEqual([rows.Errors, rows['Pictures lost']], ['3', '400']);
+  assert.ok(!('Pictures lost' in Object.fromEntries(facts(camera('door'), { figures: null }))));
+  return '3 errors, 400 lost';
+}
+
 function stagesAreTold() {
   const stages = { encode: { count: 9, p50_ms: 5, p99_ms: 20.04, max_ms: 31 }, sent: { count: 9, p50_ms: 0.2, p99_ms: 1, max_ms: 2 } };
   const rows = facts(camera('door', { stages }), { figures: null }).filter(([name]) => /p99/.test(name));
@@ -65,6 +73,7 @@ function fragmentIsWellFormed() {
 export const cases = {
   'words: spans and rates read well': spansAndRatesReadWell,
   'words: every state has its words': everyStateHasItsWords,
+  'words: lost pictures are no errors': lostPicturesAreNoErrors,
   'words: the time in each stage is told': stagesAreTold,
   'words: a trickle fragment is well-formed': fragmentIsWellFormed,
 };

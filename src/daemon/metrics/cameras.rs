@@ -119,15 +119,8 @@ fn errors(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result {
     )?;
     let errors = cameras.iter().flat_map(|camera| {
         ErrorKind::ALL.map(|kind| {
-            let count = match kind {
-                ErrorKind::Packet => camera.errors.packet,
-                ErrorKind::Loss => camera.errors.loss,
-                ErrorKind::Picture => camera.errors.picture,
-                ErrorKind::Encode => camera.errors.encode,
-                ErrorKind::Device => camera.errors.device,
-            };
             let labels = [("camera", camera.name.as_str()), ("kind", kind.as_str())];
-            (labels, count)
+            (labels, camera.errors.of(kind))
         })
     });
     out.counters("camera_errors", "Tolerated errors of the source.", errors)

@@ -38,6 +38,10 @@ pub struct Snapshot {
     pub http: HttpCounters,
     /// Log lines that found the log writer behind, and were dropped.
     pub log_lines_lost: u64,
+    /// Threads that hang in a camera's driver now.
+    pub abandoned_threads: usize,
+    /// Streams that a camera's driver did not stop.
+    pub abandoned_streams: usize,
     /// From [`Timings::scrape`].
     pub timings: Timings,
     pub process: ProcessFacts,
@@ -67,11 +71,23 @@ impl Collector for Snapshot {
         sessions::counted(&mut out, &self.gateway)?;
         traffic::media(&mut out, &self.udp)?;
         traffic::http(&mut out, &self.http)?;
-        out.each(&[(
-            "log_lines_lost",
-            "Log lines that found the log writer behind.",
-            self.log_lines_lost,
-        )])?;
+        out.each(&[
+            (
+                "log_lines_lost",
+                "Log lines that found the log writer behind.",
+                self.log_lines_lost,
+            ),
+            (
+                "abandoned_streams",
+                "Streams that a camera's driver did not stop.",
+                self.abandoned_streams as u64,
+            ),
+        ])?;
+        out.gauge(
+            "abandoned_threads",
+            "Threads that hang in a camera's driver.",
+            self.abandoned_threads as f64,
+        )?;
         timings::write(&mut out, &self.timings)?;
         timings::stages(&mut out, &self.cameras)?;
         process::write(&mut out, &self.process)

@@ -28,6 +28,8 @@ fn camera(name: &str) -> CameraStatus {
         restarts: 7,
         errors: ErrorCounts {
             loss: 9,
+            lost: 40,
+            fallback: 1,
             ..ErrorCounts::default()
         },
         load: None,
@@ -137,6 +139,8 @@ fn an_operator_finds_what_was_counted() {
         "pinhole_camera_state_seconds{camera=\"yard\"} 1.5",
         "pinhole_camera_restarts_total{camera=\"door\"} 7",
         "pinhole_camera_errors_total{camera=\"door\",kind=\"loss\"} 9",
+        "pinhole_camera_errors_total{camera=\"door\",kind=\"lost\"} 40",
+        "pinhole_camera_errors_total{camera=\"yard\",kind=\"fallback\"} 1",
         "pinhole_viewers{state=\"playing\"} 2.0",
         "pinhole_viewers_queued_bytes_max 30.0",
         "pinhole_viewers_round_trip_seconds_max 0.02",

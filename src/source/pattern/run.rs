@@ -115,7 +115,7 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
         match news {
             News::Chosen(said) => run.reporter.set_encoder(said),
             News::Fault(detail) => worker.tell(SourceEvent::Error {
-                kind: ErrorKind::Encode,
+                kind: ErrorKind::Fallback,
                 in_a_row: 1,
                 detail,
             })?,

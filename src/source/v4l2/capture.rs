@@ -101,6 +101,8 @@ struct Run<'a> {
     tally: Tally,
     told: Tally,
     told_at: Instant,
+    /// Lost pictures that were counted, and when last.
+    counted: (u64, Instant),
 }
 
 /// What is done with a buffer.
@@ -174,6 +176,7 @@ impl<'a> Run<'a> {
             tally: Tally::default(),
             told: Tally::default(),
             told_at: now,
+            counted: (0, now),
         })
     }
 
@@ -184,8 +187,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Until it fails or is stopped.
+    /// Until it fails or is stopped; whatever was lost is counted.
     fn live(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
+        let end = self.play(notes)?;
+        self.count_lost()?;
+        Ok(end)
+    }
+
+    fn play(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
         let can_force = match &self.work {
             Work::Encode(_) => true,
             Work::Pass { .. } => self.camera.can_force_key_frame(),
@@ -212,6 +221,9 @@ impl<'a> Run<'a> {
             }
             self.report_load()?;
             self.report()?;
+            if self.counted.1.elapsed() >= COUNT_EVERY {
+                self.count_lost()?;
+            }
         }
     }
 
@@ -231,7 +243,7 @@ impl<'a> Run<'a> {
         while let Some(news) = coder.poll_news() {
             if let News::Fault(detail) = news {
                 self.job.outlet.tell(SourceEvent::Error {
-                    kind: ErrorKind::Encode,
+                    kind: ErrorKind::Fallback,
                     in_a_row: 1,
                     detail,
                 })?;
@@ -418,6 +430,15 @@ impl<'a> Run<'a> {
         }))
     }
 
+    /// Has lost pictures counted.
+    fn count_lost(&mut self) -> Result<(), Stopped> {
+        let (before, _) = std::mem::replace(&mut self.counted, (self.tally.lost, Instant::now()));
+        match self.tally.lost - before {
+            0 => Ok(()),
+            lost => self.job.outlet.tell(SourceEvent::Lost(lost)),
+        }
+    }
+
     /// Says from time to time that pictures were left out.
     fn report(&mut self) -> Result<(), Stopped> {
         let (all, told) = (self.tally, self.told);
@@ -525,5 +546,7 @@ fn of_errno(errno: Errno) -> End {
 const SLICE: Duration = Duration::from_millis(50);
 /// Buffers that are skipped for a newer one at a time.
 const MAX_DRAIN: usize = 32;
+/// Lost pictures are counted at most so often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Pictures left out are told at most so often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);

@@ -254,7 +254,7 @@ impl<'a> World<'a> {
             can_force_key_frame: can,
             can_change_rate: can,
         };
-        let event = match self.byte()? % 7 {
+        let event = match self.byte()? % 8 {
             0 => SourceEvent::Opening,
             1 => SourceEvent::Playing(abilities(true)),
             2 => SourceEvent::Playing(abilities(false)),
@@ -265,6 +265,7 @@ impl<'a> World<'a> {
                 in_a_row: 3,
                 detail: String::new(),
             },
+            6 => SourceEvent::Lost(2),
             _ => SourceEvent::Down {
                 reason: DownReason::Unreachable,
                 detail: String::new(),
