@@ -9,6 +9,7 @@ pub mod devices;
 pub mod logging;
 pub mod metrics;
 mod shutdown;
+mod systemd;
 mod turn;
 
 use std::io;
@@ -35,6 +36,7 @@ use crate::whep::status::Timings;
 use logging::LostLines;
 use metrics::{ProcessFacts, Snapshot};
 use shutdown::Signals;
+use systemd::{Notify, Watchdog};
 use turn::Turn;
 
 /// Places in the channel from all sources together: two seconds of four cameras. A source that
@@ -99,14 +101,18 @@ pub fn run(
         .enable_time()
         .build()
         .map_err(StartError::Runtime)?;
-    runtime.block_on(async move {
+    let ended = runtime.block_on(async move {
         let signals = Signals::listen().map_err(StartError::Runtime)?;
         let (daemon, listener) = Daemon::start(config, lost_lines).await?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         daemon.announce(address);
         ready(address);
         daemon.serve(listener, signals).await
-    })
+    });
+    // A name that is still being looked up must not hold up the end: that takes as long as the
+    // system's resolver likes, and nobody hears signals any more.
+    runtime.shutdown_background();
+    ended
 }
 
 impl Daemon {
@@ -186,7 +192,9 @@ impl Daemon {
         let http = tokio::spawn(http::serve(listener, Arc::clone(&self.server), async {
             let _ = stopped.await;
         }));
-        let mut turn = Turn::new(self);
+        let watchdog = Watchdog::from_env(Notify::from_env(), self.started);
+        watchdog.notify().ready();
+        let mut turn = Turn::new(self, watchdog);
         let mut is_hung = false;
         turn.run_until(async {
             tokio::select! {

@@ -141,7 +141,7 @@ impl<'a> World<'a> {
         self.gateway
             .handle_datagram(self.now, from, OURS.into(), bytes);
         if self.byte()? == 0 {
-            self.gateway.handle_refused(from);
+            self.gateway.handle_refused(from, 1);
         }
         Some(())
     }
