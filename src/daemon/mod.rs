@@ -137,7 +137,8 @@ impl Daemon {
             .map(|(i, camera)| source::start(CameraId(i as u32), camera, sender.clone()))
             .collect();
         let (call, calls) = mpsc::channel(CALLS);
-        let policy = Policy::new(&config.server, &config.access, &own_names());
+        let policy =
+            Policy::new(&config.server, &config.access, &own_names()).with_ice_servers(&config.ice);
         let daemon = Self {
             gateway: Gateway::new(config.clone(), certificate, seed, now.into_std()),
             udp,
