@@ -86,7 +86,7 @@ async function wrongTokenIsRefusedInWords({ shoot }) {
     wrong.searchParams.set('token', 'not-the-token-at-all');
     const page = await openPage(browser, wrong.href);
     await shoot(page, 'wrong-token');
-    assert.match(await page.innerText('body'), /wants a token/i);
+    assert.match(await page.innerText('body'), /that token was not accepted/i);
     assert.equal(await page.evaluate(() => document.styleSheets.length), 1, 'the form looks like the page');
     const bare = await fetch(new URL('/api/cameras', url));
     assert.equal(bare.status, 401);
@@ -94,7 +94,7 @@ async function wrongTokenIsRefusedInWords({ shoot }) {
     await page.fill('input[name=token]', new URL(url).searchParams.get('token'));
     await page.keyboard.press('Enter');
     await untilPlaying(page, await firstCamera(page));
-    return 'form shown, 401 with Bearer, the right token typed in plays';
+    return 'form with its reason shown, 401 with Bearer, the right token typed in plays';
   });
 }
 
