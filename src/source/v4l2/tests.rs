@@ -118,6 +118,7 @@ impl Camera for FakeCamera {
         match self.script.front() {
             Some(Step::Panics) => panic!("a driver's oddity: secret data"),
             Some(Step::Hangs) => {
+                // A driver that hangs: no condition that a test could wait for as it would.
                 while !self.world.release.load(SeqCst) {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -125,6 +126,7 @@ impl Camera for FakeCamera {
             }
             Some(_) => ready.read = true,
             None => {
+                // A real camera takes its time; one that does not would fill the channel.
                 thread::sleep(Duration::from_millis(1));
                 ready.read = !self.world.is_silent.load(SeqCst);
             }
@@ -506,7 +508,8 @@ async fn a_panic_costs_one_restart_and_is_told_without_its_data() {
     let mut bench = Bench::open(&[&[Step::Picture(1), Step::Panics]]);
     let (reason, detail) = bench.down().await;
     assert_eq!(reason, DownReason::Internal);
-    assert!(detail.contains("panicked"), "{detail}");
+    assert!(detail.contains("panicked: a driver's oddity"), "{detail}");
+    assert!(!detail.contains("secret"), "{detail}");
     bench.opening().await;
     bench.unit().await;
     bench.closed().await;
@@ -581,7 +584,7 @@ async fn a_loop_that_is_gone_ends_the_thread() {
     let until = Instant::now() + Duration::from_secs(5);
     while world.opened.load(SeqCst) > 0 && world.open.load(SeqCst) > 0 {
         assert!(Instant::now() < until);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // nobody is left to tell
     }
     drop(handle);
 }
