@@ -73,7 +73,7 @@ fn is_media(bytes: &[u8]) -> bool {
 }
 
 /// RFC 7983 section 7.
-fn is_dtls(bytes: &[u8]) -> bool {
+pub fn is_dtls(bytes: &[u8]) -> bool {
     matches!(bytes, [20..=63, ..])
 }
 

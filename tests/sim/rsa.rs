@@ -20,9 +20,10 @@ use str0m::crypto::dtls::{
     DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
 };
 
-use crate::link::Quality;
+use crate::camera::Camera;
+use crate::link::{Quality, is_dtls};
 use crate::peer::{Habits, Peer};
-use crate::world::World;
+use crate::world::{World, config};
 use crate::{ms, secs};
 
 /// How the viewer signs its handshake.
@@ -96,6 +97,29 @@ fn whatever_of_its_handshake_is_lost_is_sent_again() {
         println!("{down} lost down, {up} up: {took:?}");
         assert!(took <= secs(8), "{took:?}");
     }
+}
+
+#[test]
+fn the_question_may_be_cut_anywhere_between_two_datagrams() {
+    let mut most = 0;
+    for mtu in (576..820).step_by(2) {
+        let mut config = config(1);
+        config.ice.mtu = mtu;
+        let mut world = World::new(4, config, Camera::new);
+        world.run_for(secs(1));
+        let viewer = world.join(0, watches_with(&PKCS1), Quality::PERFECT);
+        world.run_for(ms(60));
+        assert!(world.peer(viewer).is_connected, "mtu {mtu}");
+        let sent = world.viewers[viewer].down.tap.iter();
+        let handshake = sent.filter(|bytes| is_dtls(bytes));
+        let flight: Vec<_> = handshake.map(Vec::len).collect();
+        assert!(
+            flight.iter().all(|len| *len <= mtu),
+            "mtu {mtu}: {flight:?}"
+        );
+        most = most.max(flight.len());
+    }
+    assert_eq!(most, 3, "two datagrams with our flight, then the end");
 }
 
 #[test]
