@@ -36,7 +36,8 @@ def algorithm_of(pem):
 
 
 class Viewer:
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, on_joined):
+        self.on_joined = on_joined
         self.session = whep.Session(endpoint)
         self.figures = whep.Figures("webrtcbin", self.session)
         self.early = []
@@ -76,6 +77,7 @@ class Viewer:
     def join(self, offer):
         offer, _ = whep.without_candidates(offer)
         answer = self.session.open(offer)
+        self.on_joined()
         sdp = GstSdp.SDPMessage.new_from_text(answer)[1]
         described = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
         self.peer.emit("set-remote-description", described, Gst.Promise.new())
@@ -116,9 +118,9 @@ class Viewer:
 def main(endpoint, seconds):
     Gst.init(None)
     loop = GLib.MainLoop()
-    viewer = Viewer(endpoint)
+    # From the answer on: an RSA key takes a busy machine seconds to make.
+    viewer = Viewer(endpoint, lambda: GLib.timeout_add(int(seconds * 1000), loop.quit))
     viewer.start()
-    GLib.timeout_add(int(seconds * 1000), loop.quit)
     loop.run()
     viewer.end()
 

@@ -4,16 +4,16 @@
 //! Not here: SRTP, the fingerprint of the viewer's certificate (both str0m).
 //!
 //! Our certificate is ECDSA and dimpl speaks `ECDHE_ECDSA` alone, which is no hindrance to a
-//! client with an RSA key: the cipher suite says how the server signs (RFC 8422 section 2). But
-//! dimpl 0.9 asks clients for ECDSA certificates, and that question cannot be configured; a client
-//! that has none answers with no certificate at all. So:
+//! client with an RSA key: the cipher suite says how the server signs, the CertificateRequest how
+//! a client may (RFC 5246 sections 7.4.4 and 7.4.6). But dimpl 0.9 asks for ECDSA, and that
+//! question cannot be configured; a client without such a certificate answers with none. So:
 //!
 //! * [`request`]: our own question takes the place of dimpl's on its way out,
 //! * [`provider`]: and in the transcript wherever dimpl lets its cryptography have it, so that
 //!   what both ends hash and sign is what was on the wire; and RSA signatures are verified.
 //!
-//! All else is dimpl's, so a mistake here can only make a handshake fail: nobody agrees on keys
-//! with a peer that hashed something else. All of this can go once dimpl asks for RSA (its
+//! All else is dimpl's. A mistake about the question can only make handshakes fail: nobody agrees
+//! on keys with a peer that hashed something else. All of this can go once dimpl asks for RSA (its
 //! `SignatureAndHashAlgorithm::supported`, the types in its request, its verifier).
 //!
 //! Where we are the client (an offer with `a=setup:passive`) dimpl is left as it is: it would need
@@ -53,7 +53,11 @@ struct Instance {
 
 enum Role {
     /// Not said yet: made as a server, with what it takes to begin again as a client.
-    Open(Box<(Arc<Config>, DtlsCert, Instant)>),
+    Open {
+        client: Arc<Config>,
+        cert: DtlsCert,
+        begun: Instant,
+    },
     Client,
     /// A server that may still send its question. dimpl writes to this buffer, which holds any
     /// datagram of ours and the certificate of a peer; dropped with the handshake.
@@ -79,7 +83,11 @@ impl DtlsProvider for Provider {
         }
         let configs = Configs::of(mtu)?;
         let dtls = Dtls::new_12(configs.server, cert.clone(), now);
-        let role = Role::Open(Box::new((configs.client, cert.clone(), now)));
+        let role = Role::Open {
+            client: configs.client,
+            cert: cert.clone(),
+            begun: now,
+        };
         Ok(Box::new(Instance { dtls, role }))
     }
 }
@@ -113,17 +121,21 @@ impl Configs {
 
 impl DtlsInstance for Instance {
     fn set_active(&mut self, active: bool) {
-        let Role::Open(client) = std::mem::replace(&mut self.role, Role::Client) else {
-            self.dtls.set_active(active); // said twice
-            return;
+        let Role::Open {
+            client,
+            cert,
+            begun,
+        } = &self.role
+        else {
+            return; // str0m says it once
         };
         if active {
-            let (config, cert, now) = *client;
-            self.dtls = Dtls::new_12(config, cert, now);
+            self.dtls = Dtls::new_12(Arc::clone(client), cert.clone(), *begun);
+            self.dtls.set_active(true);
+            self.role = Role::Client;
         } else {
             self.role = Role::Asking(Vec::new());
         }
-        self.dtls.set_active(active);
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
