@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod crypto;
+mod dtls;
 mod nack;
 pub mod offer;
 pub mod queue;
