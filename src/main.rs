@@ -1,5 +1,6 @@
 //! Arguments, logging, exit codes.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -139,7 +140,11 @@ fn start_log(filter: &str) -> Result<logging::Log, u8> {
 fn load(file: &Path) -> Result<Config, u8> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|cause| {
-        eprintln!("{name}: {cause}");
+        if cause.kind() == ErrorKind::NotFound {
+            eprintln!("{name}: there is no such file; `pinhole demo` works without one");
+        } else {
+            eprintln!("{name}: {cause}");
+        }
         EXIT_CONFIG
     })?;
     let read_file = |path: &Path| std::fs::read_to_string(path);

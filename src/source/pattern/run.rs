@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Opener;
 use super::pace::Pace;
@@ -113,7 +113,10 @@ pub(super) fn follow_step(
 fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
     while let Some(news) = run.encoder.poll_news() {
         match news {
-            News::Chosen(said) => run.reporter.set_encoder(said),
+            News::Chosen(said) => {
+                info!(camera = %worker.name, encoder = said, "encoder chosen");
+                run.reporter.set_encoder(said);
+            }
             News::Fault(detail) => worker.tell(SourceEvent::Error {
                 kind: ErrorKind::Encode,
                 in_a_row: 1,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::{Limit, Pair, Sequence, Stamps};
 use super::coded::{Coded, Held};
@@ -229,12 +229,15 @@ impl<'a> Run<'a> {
             });
         }
         while let Some(news) = coder.poll_news() {
-            if let News::Fault(detail) = news {
-                self.job.outlet.tell(SourceEvent::Error {
+            match news {
+                News::Chosen(encoder) => {
+                    info!(camera = %self.job.name, encoder, "encoder chosen");
+                }
+                News::Fault(detail) => self.job.outlet.tell(SourceEvent::Error {
                     kind: ErrorKind::Encode,
                     in_a_row: 1,
                     detail,
-                })?;
+                })?,
             }
         }
         match coder.poll_load() {
