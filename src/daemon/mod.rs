@@ -56,7 +56,7 @@ pub enum StartError {
     Media(#[source] udp::BindError),
     #[error("no randomness from the system: {0}")]
     Randomness(String),
-    #[error("too many cameras' threads hang in their drivers: a new process is needed")]
+    #[error("too much hangs in the drivers of cameras: a new process is needed")]
     Hung,
     #[error("cannot start the event loop")]
     Runtime(#[source] io::Error),
@@ -172,6 +172,8 @@ impl Daemon {
             udp: *self.udp.counters(),
             http: self.server.counters(),
             log_lines_lost: self.lost_lines.count(),
+            abandoned_threads: abandoned::count(),
+            abandoned_streams: abandoned::streams(),
             timings: self.timings.scrape(),
             process: ProcessFacts::read(),
             uptime: now.saturating_duration_since(self.started),
@@ -194,7 +196,8 @@ impl Daemon {
         })
         .await;
         if is_hung {
-            error!(threads = abandoned::count(), "{}", StartError::Hung);
+            let (threads, streams) = (abandoned::count(), abandoned::streams());
+            error!(threads, streams, "{}", StartError::Hung);
         }
         info!("pinhole ends: sessions are closed, cameras let go");
         turn.drain();

@@ -9,7 +9,7 @@ use tracing::trace;
 
 use super::{Daemon, metrics};
 use crate::gateway::Output;
-use crate::media::{CameraId, SourceEvent, Stages};
+use crate::media::{CameraId, SourceEvent};
 use crate::net::http::Call;
 use crate::net::interfaces;
 use crate::net::udp::{Lost, Outgoing};
@@ -130,24 +130,10 @@ impl Turn {
         let began = Instant::now();
         self.daemon.gateway.handle_source(now.into_std(), id, event);
         if let Some(stages) = stages {
-            self.time_stages(stages, began.elapsed());
+            let here = began.elapsed();
+            self.daemon.gateway.handle_timing(id, stages, here);
         }
         self.hand_out();
-    }
-
-    /// A stage that a source does not have takes no time, and is not counted.
-    fn time_stages(&mut self, before: Stages, packetize: Duration) {
-        let timings = &mut self.daemon.timings.stages;
-        for (histogram, took) in [
-            (&mut timings.capture, before.capture),
-            (&mut timings.decode, before.decode),
-            (&mut timings.encode, before.encode),
-            (&mut timings.packetize, packetize),
-        ] {
-            if !took.is_zero() {
-                histogram.record(took);
-            }
-        }
     }
 
     fn take_events(&mut self, now: Instant) {
@@ -226,10 +212,9 @@ impl Turn {
             match output {
                 Output::Send { completes } => {
                     self.send();
-                    if let Some(received) = completes {
+                    if let Some(completed) = completes {
                         let sent = Instant::now().into_std();
-                        let took = sent.saturating_duration_since(received);
-                        self.daemon.timings.stages.sent.record(took);
+                        self.daemon.gateway.handle_completed(sent, completed);
                     }
                 }
                 Output::Demand(id, demand) => {

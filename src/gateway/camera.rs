@@ -9,8 +9,10 @@ use super::viewer::ViewerId;
 use crate::config;
 use crate::hub::{Hub, Settings};
 use crate::media::frame::Frame;
-use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
-use crate::whep::status::ErrorCounts;
+use crate::media::{
+    Abilities, CameraId, Demand, DownReason, ErrorKind, LeftOut, Load, SourceEvent,
+};
+use crate::whep::status::{ErrorCounts, StageTimings};
 
 /// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
 const RTP_ROOM: usize = 80;
@@ -65,7 +67,9 @@ pub(super) struct Camera {
     pub(super) restarts: u64,
     pub(super) errors: ErrorCounts,
     pub(super) notes: Vec<String>,
+    pub(super) left_out: Option<LeftOut>,
     pub(super) load: Option<Box<Load>>,
+    pub(super) stages: StageTimings,
     /// What the source was told last.
     is_wanted: bool,
     /// Nobody watches an `on_demand` camera since; closed at this moment.
@@ -93,7 +97,9 @@ impl Camera {
             restarts: 0,
             errors: ErrorCounts::default(),
             notes: Vec::new(),
+            left_out: None,
             load: None,
+            stages: StageTimings::default(),
             is_wanted: false,
             close_at: None,
         }
@@ -103,6 +109,7 @@ impl Camera {
         match event {
             SourceEvent::Opening => {
                 self.notes.clear();
+                self.left_out = None;
                 self.enter(now, State::Opening)
             }
             SourceEvent::Playing(abilities) => {
@@ -133,6 +140,14 @@ impl Camera {
                 detail,
             } => {
                 self.on_error(kind, in_a_row, &detail);
+                Reaction::None
+            }
+            SourceEvent::Lost(pictures) => {
+                self.errors.add(ErrorKind::Lost, pictures);
+                Reaction::None
+            }
+            SourceEvent::LeftOut(all) => {
+                self.left_out = Some(all);
                 Reaction::None
             }
             SourceEvent::Down {
@@ -177,13 +192,7 @@ impl Camera {
     }
 
     fn on_error(&mut self, kind: ErrorKind, in_a_row: u32, detail: &str) {
-        *match kind {
-            ErrorKind::Packet => &mut self.errors.packet,
-            ErrorKind::Loss => &mut self.errors.loss,
-            ErrorKind::Picture => &mut self.errors.picture,
-            ErrorKind::Encode => &mut self.errors.encode,
-            ErrorKind::Device => &mut self.errors.device,
-        } += 1;
+        self.errors.add(kind, 1);
         // The first of a row is worth a line; the rest are in the counters.
         if in_a_row <= 1 {
             warn!(camera = %self.config.name, kind = kind.as_str(), detail, "camera error");

@@ -18,14 +18,14 @@ mod viewer;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::config::Config;
 use crate::media::histogram::Histogram;
-use crate::media::{CameraId, Demand, SourceEvent};
+use crate::media::{CameraId, Demand, SourceEvent, Stages};
 use crate::session::queue::Pacer;
 use crate::session::{Certificate, Datagram, End};
 
@@ -40,13 +40,21 @@ use viewer::{Viewer, ViewerId};
 pub enum Output {
     /// Send what was put into the outbox: all of it is for one viewer.
     Send {
-        /// When the newest frame that left completely with it had been received.
-        completes: Option<Instant>,
+        /// The newest live picture that left completely with it.
+        completes: Option<Completed>,
     },
     /// Tell this camera's source.
     Demand(CameraId, Demand),
     /// Nothing before `until`.
     Wait { until: Instant, why: Wake },
+}
+
+/// A picture whose last packet left, to one viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completed {
+    pub camera: CameraId,
+    /// When it had been received.
+    pub received: Instant,
 }
 
 /// What a wait is for; for the log.
@@ -104,7 +112,7 @@ struct Common {
 /// The common pace of all viewers lets this much of a second pass at once.
 const EGRESS_BURST_SECONDS: f64 = 0.05;
 /// Without timers, the driver is asked to look again after this long.
-const IDLE: std::time::Duration = std::time::Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// A gateway for these cameras. `now` is the zero of its media time, `seed` makes session
@@ -179,6 +187,21 @@ impl Gateway {
         }
     }
 
+    /// One picture took so long before it came here, and here. Only the driver has a clock for it.
+    pub fn handle_timing(&mut self, id: CameraId, before: Stages, here: Duration) {
+        if let Some(camera) = self.cameras.get_mut(id.0 as usize) {
+            camera.stages.record(before, here);
+        }
+    }
+
+    /// What [`Output::Send`] completes was with the kernel at `now`.
+    pub fn handle_completed(&mut self, now: Instant, completed: Completed) {
+        if let Some(camera) = self.cameras.get_mut(completed.camera.0 as usize) {
+            let took = now.saturating_duration_since(completed.received);
+            camera.stages.sent.record(took);
+        }
+    }
+
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, now: Instant) {
         let slack = now + crate::session::SLACK;
@@ -229,6 +252,8 @@ impl Gateway {
         });
         self.take_events(now, id);
         let viewer = self.viewers.get_mut(&id)?;
+        let camera = viewer.camera;
+        let completes = completes.map(|received| Completed { camera, received });
         viewer.session.take_datagrams(outbox);
         viewer.readdress(outbox);
         if viewer.is_over() {

@@ -52,6 +52,8 @@ impl Camera {
             | CameraState::Playing => (None, None, None),
         };
         let sps = facts.sps();
+        let mut notes = self.notes.clone();
+        notes.extend(self.left_out.map(|all| all.to_string()));
         CameraStatus {
             name: self.config.name.clone(),
             state: self.state.as_str(),
@@ -75,7 +77,8 @@ impl Camera {
             restarts: self.restarts,
             errors: self.errors,
             load: self.load.as_deref().map(LoadStatus::from),
-            notes: self.notes.clone(),
+            stages: self.stages.clone(),
+            notes,
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod h264;
 pub mod histogram;
+mod left_out;
 pub mod packetize;
 pub mod pixel;
 pub mod time;
@@ -15,6 +16,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+
+pub use left_out::LeftOut;
 
 /// One entry of the camera list, by its place in the configuration. Never reused in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,6 +98,11 @@ pub enum SourceEvent {
         /// For a person; never holds a secret.
         detail: String,
     },
+    /// So many pictures never came out of the device (a gap in the driver's numbers): counted as
+    /// [`ErrorKind::Lost`], and no error of any row. Told every second at most.
+    Lost(u64),
+    /// Pictures left out since the run began, where there are some; every few seconds at most.
+    LeftOut(LeftOut),
     /// The run is over. Sent *before* the source's loop ends or waits.
     Down {
         reason: DownReason,
@@ -142,16 +150,23 @@ pub enum ErrorKind {
     Encode,
     /// The device or kernel driver reported an error for one buffer.
     Device,
+    /// A picture that the device or its bus left out. None of a row: the camera is there, and
+    /// those that come are whole.
+    Lost,
+    /// The hardware encoder failed and software took over. No picture was left out.
+    Fallback,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the labels.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Packet,
         Self::Loss,
         Self::Picture,
         Self::Encode,
         Self::Device,
+        Self::Lost,
+        Self::Fallback,
     ];
 
     /// The word used in logs, API and metrics.
@@ -162,6 +177,8 @@ impl ErrorKind {
             Self::Picture => "picture",
             Self::Encode => "encode",
             Self::Device => "device",
+            Self::Lost => "lost",
+            Self::Fallback => "fallback",
         }
     }
 }

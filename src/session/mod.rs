@@ -280,8 +280,8 @@ impl Session {
         self.emit(Event::KeyFrameNeeded(KeyFrameReason::Skipped));
     }
 
-    /// Sends what its pace and the common pace of all viewers allow. Tells when the newest frame
-    /// that left completely had been received.
+    /// Sends what its pace and the common pace of all viewers allow. Tells when the newest live
+    /// frame that left completely had been received; how old a replay is says nothing.
     pub fn pump(&mut self, now: Instant, common: &mut Pacer) -> Option<Instant> {
         let mut completed = None;
         while self.is_connected && !self.queue.is_empty() {
@@ -338,7 +338,9 @@ impl Session {
             written += 1;
             rtc::write(&mut self.rtc, self.mid, write);
             if packet.is_last {
-                *completed = Some(packet.frame.received);
+                if self.catching_up == 0 {
+                    *completed = Some(packet.frame.received);
+                }
                 self.on_frame_left(&packet.frame);
             }
         }

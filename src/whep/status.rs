@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use crate::media::Load;
 use crate::media::histogram::Histogram;
+use crate::media::{ErrorKind, Load, Stages};
 
 /// One camera in `GET /api/cameras`.
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +53,7 @@ pub struct CameraStatus {
     /// Of cameras that are encoded here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadStatus>,
+    pub stages: StageTimings,
     /// Facts from the source (transport, server).
     pub notes: Vec<String>,
 }
@@ -81,7 +83,6 @@ pub struct LoadStatus {
 
 impl From<&Load> for LoadStatus {
     fn from(load: &Load) -> Self {
-        let millis = |span: Duration| (span.as_secs_f64() * 1e5).round() / 100.0;
         Self {
             encoder: load.encoder.clone(),
             overloaded: load.is_overloaded,
@@ -97,7 +98,7 @@ impl From<&Load> for LoadStatus {
     }
 }
 
-/// Tolerated errors since start, by kind.
+/// Tolerated errors since start, by [`ErrorKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ErrorCounts {
     pub packet: u64,
@@ -105,6 +106,36 @@ pub struct ErrorCounts {
     pub picture: u64,
     pub encode: u64,
     pub device: u64,
+    pub lost: u64,
+    pub fallback: u64,
+}
+
+impl ErrorCounts {
+    /// So many more of a kind.
+    pub fn add(&mut self, kind: ErrorKind, count: u64) {
+        *match kind {
+            ErrorKind::Packet => &mut self.packet,
+            ErrorKind::Loss => &mut self.loss,
+            ErrorKind::Picture => &mut self.picture,
+            ErrorKind::Encode => &mut self.encode,
+            ErrorKind::Device => &mut self.device,
+            ErrorKind::Lost => &mut self.lost,
+            ErrorKind::Fallback => &mut self.fallback,
+        } += count;
+    }
+
+    /// How many of a kind.
+    pub fn of(&self, kind: ErrorKind) -> u64 {
+        match kind {
+            ErrorKind::Packet => self.packet,
+            ErrorKind::Loss => self.loss,
+            ErrorKind::Picture => self.picture,
+            ErrorKind::Encode => self.encode,
+            ErrorKind::Device => self.device,
+            ErrorKind::Lost => self.lost,
+            ErrorKind::Fallback => self.fallback,
+        }
+    }
 }
 
 /// One viewer in `GET /api/sessions`. Carries no session key: that would be a key to end it.
@@ -153,36 +184,92 @@ pub struct Timings {
     pub turn: Histogram,
     /// POST received to last packet of the first key frame sent.
     pub join: Histogram,
-    pub stages: StageTimings,
 }
 
-/// How long one picture takes in each stage.
+/// How long one camera's pictures take in each stage, since start. A stage that its source does
+/// not have stays empty and is not told. The API tells a [`Summary`] of each, `/metrics` all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageTimings {
     pub capture: Histogram,
     pub decode: Histogram,
     pub encode: Histogram,
-    /// In the loop, until it is cut into packets.
+    /// In the loop, until it is cut into packets and queued for its viewers.
     pub packetize: Histogram,
-    /// From its arrival to its last packet handed to the kernel, per viewer.
+    /// Of live pictures, from arrival to the last packet handed to the kernel, per viewer.
     pub sent: Histogram,
+}
+
+/// One histogram in few numbers. The quantiles are the bounds of their buckets: estimates from
+/// above.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub count: u64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
+
+impl StageTimings {
+    /// One picture was cut into packets.
+    pub fn record(&mut self, before: Stages, packetize: Duration) {
+        for (histogram, took) in [
+            (&mut self.capture, before.capture),
+            (&mut self.decode, before.decode),
+            (&mut self.encode, before.encode),
+            (&mut self.packetize, packetize),
+        ] {
+            if !took.is_zero() {
+                histogram.record(took);
+            }
+        }
+    }
+
+    /// Each stage that pictures went through, by name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        let all = [
+            ("capture", &self.capture),
+            ("decode", &self.decode),
+            ("encode", &self.encode),
+            ("packetize", &self.packetize),
+            ("sent", &self.sent),
+        ];
+        all.into_iter().filter(|(_, stage)| stage.count() > 0)
+    }
+}
+
+impl Serialize for StageTimings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut stages = serializer.serialize_map(None)?;
+        for (name, histogram) in self.named() {
+            stages.serialize_entry(name, &Summary::of(histogram))?;
+        }
+        stages.end()
+    }
+}
+
+impl Summary {
+    fn of(histogram: &Histogram) -> Self {
+        let longest = histogram.longest();
+        let quantile = |share| histogram.quantile(share).unwrap_or_default().min(longest);
+        Self {
+            count: histogram.count(),
+            p50_ms: millis(quantile(0.5)),
+            p99_ms: millis(quantile(0.99)),
+            max_ms: millis(longest),
+        }
+    }
+}
+
+/// To a hundredth of a millisecond.
+fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e5).round() / 100.0
 }
 
 impl Timings {
     /// A copy for one scrape; the longest spans begin anew.
     pub fn scrape(&mut self) -> Self {
         let copy = self.clone();
-        let stages = &mut self.stages;
-        for histogram in [
-            &mut self.lag,
-            &mut self.turn,
-            &mut self.join,
-            &mut stages.capture,
-            &mut stages.decode,
-            &mut stages.encode,
-            &mut stages.packetize,
-            &mut stages.sent,
-        ] {
+        for histogram in [&mut self.lag, &mut self.turn, &mut self.join] {
             histogram.take_longest();
         }
         copy

@@ -8,9 +8,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-use super::status::Health;
+use super::status::{Health, StageTimings};
 use super::*;
 use crate::config::{Access, Secret, Server};
+use crate::media::Stages;
 
 const TOKEN: &str = "correct-horse-battery";
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -337,6 +338,27 @@ fn the_api_asks_the_loop_and_other_paths_are_files() {
         assert_eq!(status(&policy, "GET", uri, &[]), 404, "{uri}");
     }
     assert_eq!(not_found(&policy, &request("GET", "/x", &[])).status(), 404);
+}
+
+#[test]
+fn stages_are_told_in_milliseconds_and_only_those_that_there_are() {
+    let mut stages = StageTimings::default();
+    for micros in [900, 900, 900, 15_123] {
+        let before = Stages {
+            encode: Duration::from_micros(micros),
+            ..Stages::default()
+        };
+        stages.record(before, Duration::from_micros(7));
+    }
+    let told = serde_json::to_value(&stages).unwrap();
+    assert_eq!(
+        told,
+        serde_json::json!({
+            // The bound of the bucket; where it is past the longest of all, that one.
+            "encode": { "count": 4, "p50_ms": 1.0, "p99_ms": 15.12, "max_ms": 15.12 },
+            "packetize": { "count": 4, "p50_ms": 0.01, "p99_ms": 0.01, "max_ms": 0.01 },
+        })
+    );
 }
 
 #[test]

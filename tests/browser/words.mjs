@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { fragment } from '../../src/net/page/whep.js';
-import { badges, describe, rate, size, span } from '../../src/net/page/words.js';
+import { badges, describe, facts, rate, size, span } from '../../src/net/page/words.js';
 import { camera } from './mock.mjs';
 
 const LIVE = { state: 'playing', stale: 40, isBlocked: false, why: '', status: 0, retryInMs: 0 };
@@ -46,6 +46,22 @@ function everyStateHasItsWords() {
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }
 
+function lostPicturesAreNoErrors() {
+  const errors = { packet: 1, encode: 2, lost: 400 };
+  const rows = Object.fromEntries(facts(camera('door', { errors }), { figures: null }));
+  assert.deepEqual([rows.Errors, rows['Pictures lost']], ['3', '400']);
+  assert.ok(!('Pictures lost' in Object.fromEntries(facts(camera('door'), { figures: null }))));
+  return '3 errors, 400 lost';
+}
+
+function stagesAreTold() {
+  const stages = { encode: { count: 9, p50_ms: 5, p99_ms: 20.04, max_ms: 31 }, sent: { count: 9, p50_ms: 0.2, p99_ms: 1, max_ms: 2 } };
+  const rows = facts(camera('door', { stages }), { figures: null }).filter(([name]) => /p99/.test(name));
+  assert.deepEqual(rows, [['Encode p50/p99', '5 / 20 ms'], ['Sent p50/p99', '0.2 / 1 ms']]);
+  assert.ok(facts(camera('door'), { figures: null }).every(([name]) => !/p99/.test(name)), 'an older Pinhole tells none');
+  return 'encode, sent';
+}
+
 function fragmentIsWellFormed() {
   const offer = 'v=0\r\na=group:BUNDLE 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=mid:0\r\n';
   assert.equal(fragment(offer, ['candidate:1 1 udp 1 x.local 5 typ host', 'end-of-candidates']),
@@ -57,5 +73,7 @@ function fragmentIsWellFormed() {
 export const cases = {
   'words: spans and rates read well': spansAndRatesReadWell,
   'words: every state has its words': everyStateHasItsWords,
+  'words: lost pictures are no errors': lostPicturesAreNoErrors,
+  'words: the time in each stage is told': stagesAreTold,
   'words: a trickle fragment is well-formed': fragmentIsWellFormed,
 };

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests: a panic is the failure
 
+mod api;
 mod bounds;
 mod client;
 mod lifecycle;

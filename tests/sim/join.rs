@@ -49,6 +49,19 @@ fn a_join_anywhere_in_a_four_second_group_shows_a_picture_at_once() {
 }
 
 #[test]
+fn a_replay_does_not_count_as_late_pictures() {
+    let mut world = World::passthrough(1);
+    world.run_for(ms(8000 + 3500));
+    world.join(0, Habits::BROWSER, Quality::PERFECT);
+    world.run_for(secs(1));
+    let sent = world.status(0).stages.sent;
+    assert!((20..=30).contains(&sent.count()), "{}", sent.count());
+    assert!(sent.longest() <= ms(20), "{:?}", sent.longest());
+    world.run_for(secs(1));
+    assert_eq!(world.status(0).stages.sent.count(), sent.count() + 30);
+}
+
+#[test]
 fn the_burst_of_a_join_is_paced_and_live_soon() {
     let mut world = World::passthrough(1);
     world.run_for(ms(8000 + 3500));

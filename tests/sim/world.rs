@@ -176,7 +176,12 @@ impl World {
         self.turns += 1;
         loop {
             match self.gateway.poll_output(now, &mut self.outbox) {
-                Output::Send { .. } => self.deliver(),
+                Output::Send { completes } => {
+                    self.deliver();
+                    if let Some(completed) = completes {
+                        self.gateway.handle_completed(now, completed);
+                    }
+                }
                 Output::Demand(id, demand) => {
                     let camera = &mut self.cameras[id.0 as usize];
                     for event in camera.demand(now, demand) {

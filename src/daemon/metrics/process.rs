@@ -1,7 +1,10 @@
 //! What the kernel says of this process (proc(5)).
 
+use std::fmt;
 use std::fs;
 use std::time::Duration;
+
+use super::out::Out;
 
 /// Facts of one moment; `None` where /proc does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,31 @@ impl ProcessFacts {
             open_fds: fds.map(|entries| (entries.count() as u64).saturating_sub(1)),
             cpu: cpu_time(&stat),
         }
+    }
+}
+
+pub(super) fn write(out: &mut Out<'_>, facts: &ProcessFacts) -> fmt::Result {
+    let gauges = [
+        (
+            "process_resident_memory_bytes",
+            "Memory in RAM.",
+            facts.resident_bytes,
+        ),
+        ("process_open_fds", "Open file descriptors.", facts.open_fds),
+        ("process_threads", "Threads.", facts.threads),
+    ];
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            out.gauge(name, help, value as f64)?;
+        }
+    }
+    match facts.cpu {
+        Some(cpu) => out.counter(
+            "process_cpu_seconds",
+            "User and system time.",
+            cpu.as_secs_f64(),
+        ),
+        None => Ok(()),
     }
 }
 

@@ -145,15 +145,26 @@ function lost({ packetsLost, packetsReceived }) {
 }
 
 function cameraFacts(camera) {
-  const errors = Object.values(camera.errors ?? {}).reduce((sum, n) => sum + n, 0);
+  // Pictures that a driver left out come in hundreds, and none of them is an error of the stream.
+  const { lost = 0, ...kinds } = camera.errors ?? {};
+  const errors = Object.values(kinds).reduce((sum, n) => sum + n, 0);
   return [
     ['Codec', [camera.codec, camera.profile_level].filter(Boolean).join(' ') || '–'],
     ['Key frame every', camera.key_frame_interval_ms ? span(camera.key_frame_interval_ms) : '–'],
     ['Viewers', `${camera.viewers ?? 0}`],
     ['Restarts', `${camera.restarts ?? 0}`],
     ['Errors', `${errors}`],
+    ...(lost ? [['Pictures lost', `${lost}`]] : []),
     ...loadFacts(camera.load),
+    ...stageFacts(camera.stages),
   ];
+}
+
+/** How long a picture takes in each stage inside Pinhole: half of them at most, 99 of 100 at most. */
+function stageFacts(stages = {}) {
+  const ms = (value) => `${Number(value.toPrecision(2))}`;
+  return Object.entries(stages).map(([stage, { p50_ms: p50, p99_ms: p99 }]) => (
+    [`${stage[0].toUpperCase()}${stage.slice(1)} p50/p99`, `${ms(p50)} / ${ms(p99)} ms`]));
 }
 
 /** Of cameras that Pinhole encodes itself. */

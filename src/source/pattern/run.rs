@@ -11,7 +11,9 @@ use super::Opener;
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
 use crate::config::Pattern;
-use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::media::{
+    Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
+};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
@@ -118,7 +120,7 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
                 run.reporter.set_encoder(said);
             }
             News::Fault(detail) => worker.tell(SourceEvent::Error {
-                kind: ErrorKind::Encode,
+                kind: ErrorKind::Fallback,
                 in_a_row: 1,
                 detail,
             })?,
@@ -158,12 +160,12 @@ fn report(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
         return Ok(());
     }
     (run.told, run.told_at) = (run.all, now);
-    warn!(camera = worker.name, late, full, "pictures left out");
-    worker.tell(SourceEvent::Note(format!(
-        "{} pictures left out: {late} because this machine is too slow, {full} because the \
-         gateway was behind",
-        late + full
-    )))
+    warn!(camera = %worker.name, late, full, "pictures left out");
+    worker.tell(SourceEvent::LeftOut(LeftOut {
+        lost: 0,
+        late: run.all.late,
+        full: run.all.full,
+    }))
 }
 
 /// What the encoder and painter of a run are made by.

@@ -1,12 +1,14 @@
-//! Threads that hang in a driver and were given up: counted, few.
+//! What had to be left behind with a driver: threads that hang in it, streams that it does not
+//! stop. Counted, few.
 //!
-//! In: that a thread is abandoned, that it ended after all. Out: how many there are, and when
-//! there are too many.
-//! Not here: when a thread hangs (keeper).
+//! In: that a thread is abandoned, that it ended after all; that a stream is. Out: how many there
+//! are, and when there are too many.
+//! Not here: when a thread hangs (keeper), when a stream does not stop (sys).
 //!
-//! A thread cannot be killed. Each one left behind holds memory and its device, so past
-//! [`MAX_ABANDONED`] the process should end and be started afresh: [`too_many`] resolves, and
-//! whoever runs the process ends it in order.
+//! A thread cannot be killed, and buffers that a driver may still write to cannot be unmapped.
+//! Each one left behind holds memory and its device, so past [`MAX_ABANDONED`] or [`MAX_STREAMS`]
+//! the process should end and be started afresh: [`too_many`] resolves, and whoever runs the
+//! process ends it in order.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
@@ -16,17 +18,34 @@ use tokio::sync::watch;
 /// Threads that may be left behind at a time, of all cameras together.
 pub const MAX_ABANDONED: usize = 3;
 
+/// Streams that may be left behind, of all cameras together. None of them ever comes back.
+pub const MAX_STREAMS: usize = 3;
+
 /// Threads that are left behind now.
 pub fn count() -> usize {
     ABANDONED.load(SeqCst)
 }
 
-/// Resolves once more threads than [`MAX_ABANDONED`] were left behind at a time.
+/// Streams that were left behind since start.
+pub fn streams() -> usize {
+    STREAMS.load(SeqCst)
+}
+
+/// One more stream is left behind.
+pub(super) fn leave_stream() {
+    if STREAMS.fetch_add(1, SeqCst) + 1 > MAX_STREAMS {
+        ALARM.send_replace(true);
+    }
+}
+
+/// Resolves once more threads than [`MAX_ABANDONED`] were left behind at a time, or more streams
+/// than [`MAX_STREAMS`].
 pub async fn too_many() {
     let _ = ALARM.subscribe().wait_for(|rung| *rung).await;
 }
 
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+static STREAMS: AtomicUsize = AtomicUsize::new(0);
 static ALARM: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::channel(false).0);
 
 const RUNNING: u8 = 0;

@@ -22,7 +22,9 @@ use super::mode::Coding;
 use super::shared::{Outlet, Stopped};
 use super::sys::Dequeued;
 use crate::config::{self, EncoderChoice};
-use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::media::{
+    Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
+};
 use crate::source::encode::{EncodeError, Encoder, News, Settings};
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::tolerance::{Tolerance, Verdict};
@@ -101,6 +103,8 @@ struct Run<'a> {
     tally: Tally,
     told: Tally,
     told_at: Instant,
+    /// Lost pictures that were counted, and when last.
+    counted: (u64, Instant),
 }
 
 /// What is done with a buffer.
@@ -174,6 +178,7 @@ impl<'a> Run<'a> {
             tally: Tally::default(),
             told: Tally::default(),
             told_at: now,
+            counted: (0, now),
         })
     }
 
@@ -184,8 +189,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Until it fails or is stopped.
+    /// Until it fails or is stopped; whatever was lost is counted.
     fn live(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
+        let end = self.play(notes)?;
+        self.count_lost()?;
+        Ok(end)
+    }
+
+    fn play(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
         let can_force = match &self.work {
             Work::Encode(_) => true,
             Work::Pass { .. } => self.camera.can_force_key_frame(),
@@ -212,6 +223,9 @@ impl<'a> Run<'a> {
             }
             self.report_load()?;
             self.report()?;
+            if self.counted.1.elapsed() >= COUNT_EVERY {
+                self.count_lost()?;
+            }
         }
     }
 
@@ -234,7 +248,7 @@ impl<'a> Run<'a> {
                     info!(camera = %self.job.name, encoder, "encoder chosen");
                 }
                 News::Fault(detail) => self.job.outlet.tell(SourceEvent::Error {
-                    kind: ErrorKind::Encode,
+                    kind: ErrorKind::Fallback,
                     in_a_row: 1,
                     detail,
                 })?,
@@ -421,6 +435,15 @@ impl<'a> Run<'a> {
         }))
     }
 
+    /// Has lost pictures counted.
+    fn count_lost(&mut self) -> Result<(), Stopped> {
+        let (before, _) = std::mem::replace(&mut self.counted, (self.tally.lost, Instant::now()));
+        match self.tally.lost - before {
+            0 => Ok(()),
+            lost => self.job.outlet.tell(SourceEvent::Lost(lost)),
+        }
+    }
+
     /// Says from time to time that pictures were left out.
     fn report(&mut self) -> Result<(), Stopped> {
         let (all, told) = (self.tally, self.told);
@@ -432,14 +455,14 @@ impl<'a> Run<'a> {
         }
         (self.told, self.told_at) = (all, Instant::now());
         warn!(
-            camera = self.job.name,
+            camera = %self.job.name,
             lost, late, full, "pictures left out"
         );
-        self.job.outlet.tell(SourceEvent::Note(format!(
-            "{} pictures left out: {lost} lost by the camera or its bus, {late} because this \
-             machine is too slow, {full} because the gateway was behind",
-            lost + late + full
-        )))
+        self.job.outlet.tell(SourceEvent::LeftOut(LeftOut {
+            lost: all.lost,
+            late: all.outdated,
+            full: all.full,
+        }))
     }
 }
 
@@ -528,5 +551,7 @@ fn of_errno(errno: Errno) -> End {
 const SLICE: Duration = Duration::from_millis(50);
 /// Buffers that are skipped for a newer one at a time.
 const MAX_DRAIN: usize = 32;
+/// Lost pictures are counted at most so often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Pictures left out are told at most so often.
 const REPORT_EVERY: Duration = Duration::from_secs(10);

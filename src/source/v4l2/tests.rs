@@ -21,7 +21,7 @@ use super::sys::{Dequeued, Ready};
 use crate::config::{self, DeviceName, EncoderChoice, Source};
 use crate::media::pixel::{Colour, PixelFormat};
 use crate::media::{AccessUnit, CameraId, Demand, DownReason, ErrorKind, SourceEvent};
-use crate::source::encode::{Coded, EncodeError, Encoder, Picture, Settings, Unit};
+use crate::source::encode::{Coded, EncodeError, Encoder, News, Picture, Settings, Unit};
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::{Events, SourceHandle};
 
@@ -52,6 +52,8 @@ struct World {
     most_open: AtomicI32,
     opened: AtomicU32,
     refused_pictures: AtomicU32,
+    /// The hardware fails with the next picture, and software takes over.
+    falls: AtomicBool,
     key_frames_asked: AtomicU32,
     coded: Mutex<Vec<i64>>,
 }
@@ -207,6 +209,11 @@ impl Encoder for FakeEncoder {
 
     fn name(&self) -> &'static str {
         "fake"
+    }
+
+    fn poll_news(&mut self) -> Option<News> {
+        let falls = self.world.falls.swap(false, SeqCst);
+        falls.then(|| News::Fault("no answer".to_owned()))
     }
 }
 
@@ -390,6 +397,21 @@ async fn a_picture_that_the_encoder_spoilt_is_followed_by_a_key_frame() {
 }
 
 #[tokio::test]
+async fn hardware_that_fails_is_told_as_a_fall_back_and_the_picture_goes_on() {
+    let mut bench = Bench::open(&[]);
+    bench.unit().await;
+    bench.world.falls.store(true, SeqCst);
+    let kind = bench
+        .until(|event| match event {
+            SourceEvent::Error { kind, .. } => Some(*kind),
+            _ => None,
+        })
+        .await;
+    assert_eq!(kind, ErrorKind::Fallback);
+    bench.unit().await;
+}
+
+#[tokio::test]
 async fn a_camera_that_goes_silent_is_down_and_opened_again() {
     let mut bench = Bench::open(&[&[Step::Picture(1)]]);
     bench.world.is_silent.store(true, SeqCst);
@@ -442,6 +464,30 @@ async fn a_buffer_that_cannot_be_given_back_is_tolerated_and_a_dead_queue_is_not
     assert_eq!(reason, DownReason::Errors);
     assert!(detail.contains("EIO"), "{detail}");
     bench.unit().await;
+}
+
+#[tokio::test]
+async fn pictures_that_the_driver_left_out_are_counted_and_are_no_error_of_a_row() {
+    // Three are missing before each of 20 whole ones: more than twice what is tolerated.
+    let gaps = (0..20).map(|n| Step::Picture(n * 4 + 1));
+    let script: Vec<_> = gaps.chain([Step::Fails(Errno::EIO)]).collect();
+    let mut bench = Bench::open(&[&script]);
+    let mut lost = 0;
+    let reason = bench
+        .until(|event| match event {
+            SourceEvent::Lost(pictures) => {
+                lost += pictures;
+                None
+            }
+            SourceEvent::Down { reason, detail, .. } => {
+                assert!(detail.contains("EIO"), "{detail}");
+                Some(*reason)
+            }
+            SourceEvent::Error { .. } => panic!("nothing was wrong with those that came"),
+            _ => None,
+        })
+        .await;
+    assert_eq!((reason, lost), (DownReason::Errors, 19 * 3));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use pinhole::config::{Camera, Config, Latency, Pattern, Source};
 use pinhole::gateway::{Gateway, Output};
 use pinhole::media::{
-    Abilities, AccessUnit, CameraId, Codec, DownReason, ErrorKind, SourceEvent, Stages,
+    Abilities, AccessUnit, CameraId, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
 };
 use pinhole::session::{Certificate, install_crypto, new_certificate};
 use pinhole::whep::{Command, Fragment, IfMatch, Outcome, SessionKey};
@@ -254,7 +254,7 @@ impl<'a> World<'a> {
             can_force_key_frame: can,
             can_change_rate: can,
         };
-        let event = match self.byte()? % 7 {
+        let event = match self.byte()? % 9 {
             0 => SourceEvent::Opening,
             1 => SourceEvent::Playing(abilities(true)),
             2 => SourceEvent::Playing(abilities(false)),
@@ -265,6 +265,8 @@ impl<'a> World<'a> {
                 in_a_row: 3,
                 detail: String::new(),
             },
+            6 => SourceEvent::Lost(2),
+            7 => SourceEvent::LeftOut(LeftOut::default()),
             _ => SourceEvent::Down {
                 reason: DownReason::Unreachable,
                 detail: String::new(),

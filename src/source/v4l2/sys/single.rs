@@ -5,8 +5,9 @@
 //!
 //! What v4l 0.14 does that a camera program cannot live with, and what is done about it:
 //! - its stream's `Drop` panics on any error of STREAMOFF or REQBUFS but `ENODEV`, and a second
-//!   panic while the first unwinds aborts the process: the stream is stopped by us first, dropped
-//!   behind `catch_unwind`, and forgotten (leaked, and counted) where even the stop was refused;
+//!   panic while the first unwinds aborts the process: the stream is stopped by us first and
+//!   dropped behind `catch_unwind`. Where even our stop fails it is forgotten instead: its buffers
+//!   and its descriptor leak, so that is counted and bounded ([`abandoned::MAX_STREAMS`]);
 //! - `next` waits without end: it is called only once poll says that a buffer is there;
 //! - `next` queues *before* it waits, so that after any failed wait it would queue a buffer twice:
 //!   a failure past its QBUF ends the stream.
@@ -27,6 +28,7 @@ use v4l::io::traits::{CaptureStream, Stream};
 use v4l::v4l_sys as raw;
 
 use super::{Dequeued, Queue, stream_off, wait};
+use crate::source::v4l2::abandoned;
 
 /// A device of the `v4l` crate with our own calls on the same descriptor.
 pub struct Node {
@@ -175,14 +177,24 @@ impl Drop for SinglePlane {
         let Some(stream) = self.stream.take() else {
             return;
         };
-        match stream_off(self.node.fd(), Queue::Capture) {
-            Ok(()) | Err(Errno::ENODEV) => {
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(stream)));
-            }
-            Err(errno) => {
-                error!(%errno, "a camera does not stop: its buffers are left behind");
-                mem::forget(stream);
-            }
+        let_go(stream, stream_off(self.node.fd(), Queue::Capture));
+    }
+}
+
+/// Drops a stream that was stopped or whose device is gone; any other is left behind.
+fn let_go<S>(stream: S, stopped: nix::Result<()>) {
+    match stopped {
+        Ok(()) | Err(Errno::ENODEV) => {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(stream)));
+        }
+        Err(errno) => {
+            abandoned::leave_stream();
+            error!(
+                %errno,
+                streams = abandoned::streams(),
+                "a camera does not stop: its buffers are left behind"
+            );
+            mem::forget(stream);
         }
     }
 }
@@ -201,8 +213,45 @@ const MAX_BUFFERS: usize = raw::VIDEO_MAX_FRAME as usize;
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
+
+    /// As v4l's, in a device that refuses to stop.
+    struct Panicking<'a>(&'a AtomicUsize);
+
+    impl Drop for Panicking<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+            panic!("STREAMOFF: EIO");
+        }
+    }
+
+    #[test]
+    fn streams_that_do_not_stop_are_left_behind_and_past_a_few_a_new_process_is_asked_for() {
+        let dropped = AtomicUsize::new(0);
+        let mut alarm = Box::pin(abandoned::too_many());
+        let mut rings = move || {
+            let waker = Waker::noop();
+            let polled = alarm.as_mut().poll(&mut Context::from_waker(waker));
+            matches!(polled, Poll::Ready(()))
+        };
+        // A camera that was pulled is the usual case, and costs nothing.
+        for _ in 0..10 {
+            let_go(Panicking(&dropped), Err(Errno::ENODEV));
+            let_go(Panicking(&dropped), Ok(()));
+        }
+        assert_eq!((dropped.load(SeqCst), abandoned::streams()), (20, 0));
+        for _ in 0..abandoned::MAX_STREAMS {
+            let_go(Panicking(&dropped), Err(Errno::EIO));
+        }
+        assert!(!rings());
+        let_go(Panicking(&dropped), Err(Errno::EIO));
+        assert!(rings());
+        assert_eq!(dropped.load(SeqCst), 20, "never dropped: that would panic");
+        assert_eq!(abandoned::streams(), abandoned::MAX_STREAMS + 1);
+    }
 
     #[test]
     fn what_cannot_stream_is_an_error_and_no_panic() {
