@@ -48,7 +48,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 /// Why the process could not start. The source chain has the details.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address} (server.listen)")]
+    #[error("cannot listen on {address} (server.listen, or --listen of the demo)")]
     Listen {
         address: SocketAddr,
         #[source]

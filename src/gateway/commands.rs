@@ -105,7 +105,7 @@ impl Gateway {
         self.cameras[id.0 as usize].add_viewer(viewer);
         self.with_viewer(viewer, |_, _| {});
         self.common.counters.sessions_opened += 1;
-        info!(viewer = viewer.0, camera, %peer, "viewer joins");
+        info!(viewer = viewer.0, %camera, %peer, "viewer joins");
         Ok(Outcome::Opened {
             session: key,
             etag,

@@ -113,7 +113,6 @@ impl Chosen {
                 (inner, said, State::Software)
             }
         };
-        info!(encoder = said, "encoder chosen");
         Ok(Self {
             makers,
             settings: *settings,
