@@ -41,19 +41,30 @@ enum Stage {
 }
 
 impl Software {
-    /// Sets openh264 up.
+    /// Sets openh264 up, with as many threads as are worth it.
     ///
     /// # Errors
     /// Settings outside their bounds, or openh264's own refusal.
     pub fn open(settings: &Settings) -> Result<Self, EncodeError> {
+        Self::open_with(settings, threads(settings))
+    }
+
+    /// Sets openh264 up with `threads` threads, each with a slice of every picture (1 to 4; the
+    /// calling thread is one of them).
+    ///
+    /// # Errors
+    /// As [`Software::open`].
+    pub fn open_with(settings: &Settings, threads: u16) -> Result<Self, EncodeError> {
         settings.check()?;
-        let mut inner = OpenH264::with_api_config(OpenH264API::from_source(), config(settings))
-            .map_err(|source| EncodeError::OpenH264 {
-                doing: "open",
-                source,
+        let config = config(settings).num_threads(threads);
+        let mut inner =
+            OpenH264::with_api_config(OpenH264API::from_source(), config).map_err(|source| {
+                EncodeError::OpenH264 {
+                    doing: "open",
+                    source,
+                }
             })?;
         raw::silence(&mut inner)?;
-        let threads = threads(settings);
         if threads > 1 {
             slice(&mut inner, settings, threads)?;
         }
@@ -169,7 +180,6 @@ fn config(settings: &Settings) -> EncoderConfig {
         .intra_frame_period(IntraFramePeriod::from_num_frames(
             settings.fps * SAFETY_KEY_FRAME_SECONDS,
         ))
-        .num_threads(threads(settings))
         // Takes a noisy picture that pans for a cut again and again; we look ourselves (cut).
         .scene_change_detect(false)
         .adaptive_quantization(false)
