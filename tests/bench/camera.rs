@@ -30,7 +30,9 @@ use pinhole::config::{Config, EncoderChoice, Source};
 use pinhole::daemon::{self, logging};
 use pinhole::media::pixel::PixelFormat;
 use pinhole::source::encode::{self, Coded, Picture, Plane, Settings};
-use pinhole::source::{self, v4l2};
+use pinhole::source::v4l2::budget::{Encoder, Machine};
+use pinhole::source::v4l2::mode::Coding;
+use pinhole::source::{self, speed, v4l2};
 
 use process::Pinhole;
 use scene::Scene;
@@ -65,8 +67,17 @@ fn main() -> io::Result<()> {
         "one viewer a camera, {FPS} fps, {:?} each, loopback; CPU in percent of one processor",
         plan.play
     );
+    let machine = Machine {
+        speed: speed::of_this_machine(),
+        encoder: Encoder::Software,
+    };
     println!(
-        "{:<28}{:>6}{:>6}{:>7}{:>8}{:>6} |{:>19}{:>19}{:>19}{:>19}",
+        "speed as measured for the choice of a mode: coded {:.0}, JPEG {:.0} Mpixel/s",
+        machine.speed.encode / 1e6,
+        machine.speed.jpeg / 1e6
+    );
+    println!(
+        "{:<28}{:>6}{:>6}{:>7}{:>8}{:>6} |{:>19}{:>19}{:>19}{:>19}{:>10}",
         "ms: mean, 50 %, 99 %",
         "CPU",
         "loop",
@@ -76,12 +87,18 @@ fn main() -> io::Result<()> {
         "capture",
         "decode",
         "encode",
-        "capture-to-sent"
+        "capture-to-sent",
+        "estimate"
     );
     for &size in plan.sizes {
         for format in [PixelFormat::Yuyv, PixelFormat::Mjpeg] {
             for is_moving in [true, false] {
-                tape_row(&plan, size, format, is_moving)?;
+                let estimate = machine.cost(
+                    Coding::Raw(format),
+                    (size.0 as u32, size.1 as u32),
+                    f64::from(FPS),
+                );
+                tape_row(&plan, size, (format, is_moving), estimate)?;
             }
         }
         pattern_row(&plan, size)?;
@@ -127,8 +144,8 @@ fn serve(config: &str, code: &str) -> io::Result<()> {
 fn tape_row(
     plan: &Plan,
     size: (usize, usize),
-    format: PixelFormat,
-    is_moving: bool,
+    (format, is_moving): (PixelFormat, bool),
+    estimate: f64,
 ) -> io::Result<()> {
     let start = |cameras: usize| {
         let mut command = Command::new(std::env::current_exe()?);
@@ -148,20 +165,26 @@ fn tape_row(
         PixelFormat::Mjpeg => format!("{what} {kilobytes} kB"),
         _ => what.to_owned(),
     };
-    row(plan, size, &what, &start)
+    row(plan, size, &what, &start)?;
+    println!("{:>10.2}", estimate * 1e3);
+    Ok(())
 }
 
 /// The test picture, by the real binary.
 fn pattern_row(plan: &Plan, size: (usize, usize)) -> io::Result<()> {
     let (width, height) = size;
     let source = format!("source = \"pattern:\"\nsize = \"{width}x{height}\"\nfps = {FPS}");
-    row(plan, size, "pattern:", &|cameras| binary(&source, cameras))
+    row(plan, size, "pattern:", &|cameras| binary(&source, cameras))?;
+    println!();
+    Ok(())
 }
 
 /// A recording, by the real binary.
 fn file_row(plan: &Plan, size: (usize, usize)) -> io::Result<()> {
     let source = format!("source = \"file:{}\"", recording(size)?.display());
-    row(plan, size, "file:", &|cameras| binary(&source, cameras))
+    row(plan, size, "file:", &|cameras| binary(&source, cameras))?;
+    println!();
+    Ok(())
 }
 
 fn binary(source: &str, cameras: usize) -> io::Result<Pinhole> {
@@ -237,7 +260,7 @@ fn row(
         );
         print!("{text:>19}");
     }
-    println!("{}", if one.losses > 0 { "  packets lost" } else { "" });
+    print!("{}", if one.losses > 0 { "  packets lost" } else { "" });
     Ok(())
 }
 

@@ -17,6 +17,11 @@ const FPS: u32 = 30;
 const PICTURES: u64 = 240;
 
 fn main() {
+    // For a look with other tools: `--only WIDTH HEIGHT MOVING SLICES`.
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|a| a == "--only") {
+        return threads::only(&arguments[at + 1..]);
+    }
     println!("ms per picture on one thread, {PICTURES} pictures each, median / 99th percentile");
     println!(
         "{:<24}{:>16}{:>16}{:>14}",

@@ -14,23 +14,13 @@ use crate::config::EncoderChoice;
 use crate::media::pixel::PixelFormat;
 use crate::source::encode::m2m::Limits;
 use crate::source::encode::{Makers, Settings};
+use crate::source::speed::Speed;
 
 /// What this machine can do for one camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     pub speed: Speed,
     pub encoder: Encoder,
-}
-
-/// Pixels per second that one processor does alone.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Speed {
-    /// Coded by openh264, all of the picture moving.
-    pub encode: f64,
-    /// Decoded from JPEG.
-    pub jpeg: f64,
-    /// That there are.
-    pub processors: usize,
 }
 
 /// What will code.
@@ -60,7 +50,7 @@ impl Machine {
     }
 
     /// Seconds of the camera's thread for one picture; nothing for one that is passed on.
-    pub fn cost(&self, coding: Coding, (width, height): (u32, u32)) -> f64 {
+    pub fn cost(&self, coding: Coding, (width, height): (u32, u32), fps: f64) -> f64 {
         let pixels = f64::from(width) * f64::from(height);
         let copy = pixels / (self.speed.encode * COPIES);
         let decode = match coding {
@@ -72,11 +62,9 @@ impl Machine {
             Encoder::Hardware { .. } => copy,
             Encoder::Software => {
                 let alone = pixels / self.speed.encode;
-                let is_shared = pixels >= SHARED_FROM && self.speed.processors > 1;
-                if is_shared {
-                    alone / SHARED_GAIN
-                } else {
-                    alone
+                match self.speed.slices(pixels * fps) {
+                    1 => alone,
+                    _ => alone / SHARED_GAIN,
                 }
             }
         };
@@ -92,7 +80,7 @@ impl Machine {
             Encoder::Software => true,
             Encoder::Hardware { limits, .. } => limits.hold(size, fps),
         };
-        fits && self.cost(coding, size) * fps <= SHARE
+        fits && self.cost(coding, size, fps) * fps <= SHARE
     }
 
     /// What a mode is expected to cost, for a person.
@@ -100,7 +88,7 @@ impl Machine {
         if coding == Coding::H264 {
             return "already coded by the camera".to_owned();
         }
-        let (cost, interval) = (self.cost(coding, size) * 1e3, 1e3 / fps.max(1.0));
+        let (cost, interval) = (self.cost(coding, size, fps) * 1e3, 1e3 / fps.max(1.0));
         let time = format!("an estimated {cost:.1} of {interval:.1} ms for a picture");
         match &self.encoder {
             Encoder::Software => format!("{time}, coded in software"),
@@ -126,9 +114,7 @@ const SHARE: f64 = 0.6;
 /// Conversions and copies go so many times faster than coding (measured: 15 to 25 times; boards
 /// whose camera buffers are not cached do worse).
 const COPIES: f64 = 8.0;
-/// From 720p on two processors share a picture.
-const SHARED_FROM: f64 = 1280.0 * 720.0;
-/// What that gains in time.
+/// What two slices gain in time.
 const SHARED_GAIN: f64 = 1.3;
 
 #[cfg(test)]
@@ -212,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_picture_costs_its_decoding_and_its_coding() {
-        let ms = |machine: &Machine, coding, size| machine.cost(coding, size) * 1e3;
+        let ms = |machine: &Machine, coding, size| machine.cost(coding, size, 30.0) * 1e3;
         let near = |got: f64, expected: f64| assert!((got - expected).abs() < 0.05, "{got}");
         let machine = software(SPEED);
         near(ms(&machine, YUYV, VGA), 5.12 + 0.64);

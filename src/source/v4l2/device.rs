@@ -22,15 +22,14 @@ use super::control::{self, Described};
 use super::mode::{self, Choice, Coding, Offer, Rates, Wish};
 use super::names::Names;
 use super::shared::{Brake, Shared};
-use super::speed;
 use super::sys::{
     self, Buffers, Dequeued, Format, FourCc, Node, Queue, Ready, SinglePlane, guarded,
 };
 use crate::config::{self, DeviceName};
 use crate::media::DownReason;
 use crate::media::pixel::Colour;
-use crate::source::encode;
 use crate::source::rtsp::verdict::{End, Pace};
+use crate::source::{encode, speed};
 
 /// How a run gets its camera; tests have their own.
 pub trait Opener: Send + Sync + 'static {

@@ -12,10 +12,9 @@ use super::control::Described;
 use super::device::{described, offers};
 use super::mode::{self, Coding, Offer, Wish};
 use super::names::Names;
-use super::speed;
 use super::sys::{self, Capability, FourCc, Node, Queue};
 use crate::config::EncoderChoice;
-use crate::source::encode;
+use crate::source::{encode, speed};
 
 /// One video node that is of use.
 #[derive(Clone, Debug)]

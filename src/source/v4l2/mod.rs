@@ -23,7 +23,6 @@ pub mod mode;
 pub mod names;
 mod scale;
 pub mod shared;
-mod speed;
 pub mod sys;
 
 use std::sync::Arc;

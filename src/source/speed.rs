@@ -1,7 +1,7 @@
 //! How fast this machine decodes and codes, measured once.
 //!
 //! In: the clock, the processor. Out: [`Speed`].
-//! Not here: what follows from it (budget).
+//! Not here: what a camera may cost (v4l2::budget).
 //!
 //! A guess by the kind of processor would be wrong by a factor of five between boards that say
 //! the same of themselves, and again where the power supply is weak. Two small jobs tell: a
@@ -15,14 +15,37 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::budget::Speed;
 use crate::media::pixel::{Colour, PixelFormat};
 use crate::source::decode::{Decoder, PlaneRef, RawFrame};
 use crate::source::encode::{Encoder, Picture, Plane, Settings, Software};
 
+/// Pixels per second that one processor does alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speed {
+    /// Coded by openh264, all of the picture moving.
+    pub encode: f64,
+    /// Decoded from JPEG.
+    pub jpeg: f64,
+    /// That there are.
+    pub processors: usize,
+}
+
+impl Speed {
+    /// Into how many parts openh264 is to cut its pictures, each with a thread of its own.
+    ///
+    /// Two take a quarter less time and no more work, but cost smoothness: with more than one
+    /// slice openh264 steers its bits by whole pictures only, and after a key frame leaves out
+    /// twice as many pictures as with one. So only where one thread would need more than
+    /// [`ALONE`] of the frame interval.
+    pub fn slices(&self, pixels_per_second: f64) -> u16 {
+        let is_slow = pixels_per_second > self.encode * ALONE;
+        if is_slow && self.processors > 1 { 2 } else { 1 }
+    }
+}
+
 /// The speed of this machine. The first call measures it, [`EACH`] twice and a little, on the
 /// calling thread; calls at the same time wait for that.
-pub(super) fn of_this_machine() -> Speed {
+pub fn of_this_machine() -> Speed {
     static SPEED: OnceLock<Speed> = OnceLock::new();
     *SPEED.get_or_init(measure)
 }
@@ -140,12 +163,28 @@ const PAN: usize = 4;
 const MOST: usize = 40;
 /// Time for a job, unless one picture takes longer.
 const EACH: Duration = Duration::from_millis(20);
+/// Of the frame interval, for one thread that codes.
+const ALONE: f64 = 0.35;
 /// Pixels per second.
 const UNKNOWN: f64 = 20e6;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_is_cut_only_where_one_thread_is_too_slow_and_there_is_another() {
+        let speed = |encode, processors| Speed {
+            encode,
+            jpeg: 1.0,
+            processors,
+        };
+        let hd30 = 1280.0 * 720.0 * 30.0;
+        assert_eq!(speed(100e6, 4).slices(hd30), 1, "28 % of the time");
+        assert_eq!(speed(60e6, 4).slices(hd30), 2, "46 %");
+        assert_eq!(speed(60e6, 4).slices(hd30 / 2.0), 1, "at half the rate");
+        assert_eq!(speed(60e6, 1).slices(hd30), 1, "nobody to share with");
+    }
 
     #[test]
     fn both_jobs_are_done_and_measured_once() {
