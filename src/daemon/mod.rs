@@ -22,14 +22,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Camera, Config};
 use crate::gateway::Gateway;
 use crate::media::{CameraId, with_causes};
 use crate::net::http::{self, CALLS, Server};
 use crate::net::udp::{self, Udp};
 use crate::session;
 use crate::source::v4l2::abandoned;
-use crate::source::{self, Events, SourceHandle};
+use crate::source::{self, EventSender, Events, SourceHandle};
 use crate::whep::Policy;
 use crate::whep::status::Timings;
 
@@ -96,6 +96,23 @@ pub fn run(
     lost_lines: LostLines,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), StartError> {
+    run_with(config, lost_lines, &source::start, ready)
+}
+
+/// How the source of a camera is started, on the loop's own runtime: [`source::start`].
+pub type StartSource = dyn Fn(CameraId, &Camera, EventSender) -> SourceHandle;
+
+/// As [`run`], with sources of one's own: benchmarks have cameras that are none of the kernel's.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_with(
+    config: Config,
+    lost_lines: LostLines,
+    start_source: &StartSource,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -103,7 +120,7 @@ pub fn run(
         .map_err(StartError::Runtime)?;
     let ended = runtime.block_on(async move {
         let signals = Signals::listen().map_err(StartError::Runtime)?;
-        let (daemon, listener) = Daemon::start(config, lost_lines).await?;
+        let (daemon, listener) = Daemon::start(config, lost_lines, start_source).await?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         daemon.announce(address);
         ready(address);
@@ -119,6 +136,7 @@ impl Daemon {
     async fn start(
         config: Config,
         lost_lines: LostLines,
+        start_source: &StartSource,
     ) -> Result<(Self, TcpListener), StartError> {
         session::install_crypto();
         let address = config.server.listen;
@@ -134,7 +152,7 @@ impl Daemon {
         let (sender, events) = mpsc::channel(SOURCE_EVENTS);
         let cameras = config.cameras.iter().enumerate();
         let sources = cameras
-            .map(|(i, camera)| source::start(CameraId(i as u32), camera, sender.clone()))
+            .map(|(i, camera)| start_source(CameraId(i as u32), camera, sender.clone()))
             .collect();
         let (call, calls) = mpsc::channel(CALLS);
         let policy =

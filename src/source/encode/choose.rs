@@ -283,6 +283,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::Plane;
+    use super::super::m2m::Limits;
     use super::*;
 
     /// What happens to each attempt to open hardware, and to each of its pictures.
@@ -306,6 +307,7 @@ mod tests {
                 driver: "fake".to_owned(),
                 card: "chip".to_owned(),
                 pixels: Vec::new(),
+                limits: Limits::default(),
             };
             (0..self.0.lock().unwrap().nodes).map(node).collect()
         }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use crate::config::EncoderChoice;
 
-pub use choose::{Chosen, FIRST_RETRY, Machine, Makers};
+pub use choose::{Chosen, FIRST_RETRY, Machine, Makers, Opened};
 pub use software::Software;
 
 /// Turns pictures into access units, in order, without B-pictures.
