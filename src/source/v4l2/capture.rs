@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::{Limit, Pair, Sequence, Stamps};
 use super::coded::{Coded, Held};
@@ -241,12 +241,15 @@ impl<'a> Run<'a> {
             });
         }
         while let Some(news) = coder.poll_news() {
-            if let News::Fault(detail) = news {
-                self.job.outlet.tell(SourceEvent::Error {
+            match news {
+                News::Chosen(said) => {
+                    info!(camera = self.job.name, encoder = said, "encoder chosen");
+                }
+                News::Fault(detail) => self.job.outlet.tell(SourceEvent::Error {
                     kind: ErrorKind::Fallback,
                     in_a_row: 1,
                     detail,
-                })?;
+                })?,
             }
         }
         match coder.poll_load() {
@@ -262,6 +265,8 @@ impl<'a> Run<'a> {
             Ok(ready) => ready,
             Err(errno) => return Ok(Some(of_errno(errno))),
         };
+        // Whatever was wished meanwhile holds for the picture that ended the wait.
+        self.follow_orders();
         if !ready.read && !ready.failed {
             let silent = self.last_buffer.elapsed();
             return Ok((silent >= self.job.stall).then(|| End {
