@@ -69,15 +69,25 @@ impl Job<'_> {
             agreed,
             notes,
         } = opened;
-        let (end, played, camera) = match Run::new(self, camera, agreed) {
-            Ok(mut run) => {
-                let end = run.live(notes).ok();
-                debug!(camera = self.name, tally = ?run.tally, "run over");
-                (end, run.played(), run.camera)
+        let mut run = match Run::new(self, camera, agreed) {
+            Ok(run) => run,
+            Err((end, camera)) => {
+                let played = Duration::ZERO;
+                let end = Some(end);
+                told(Ended { end, played });
+                return self.close(camera);
             }
-            Err((end, camera)) => (Some(end), Duration::ZERO, camera),
         };
+        let end = run.live(notes).ok();
+        debug!(camera = self.name, tally = ?run.tally, "run over");
+        let played = run.played();
         told(Ended { end, played });
+        let Run { camera, work, .. } = run;
+        self.close(camera);
+        drop(work); // a camera is not kept for an encoder that hangs
+    }
+
+    fn close(&self, camera: Box<dyn Camera>) {
         self.outlet.shared.beat("closing");
         drop(camera);
         self.outlet.shared.set_brake(None);

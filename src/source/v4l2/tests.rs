@@ -590,7 +590,7 @@ async fn a_thousand_random_opens_and_closes_leave_one_camera_or_none() {
         // Some at once, some after a while.
         for _ in 0..(random >> 8) % 6 {
             while bench.events.try_recv().is_ok() {}
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         if random.is_multiple_of(16) {
             let _ = timeout(Duration::from_millis(3), bench.events.recv()).await;
