@@ -306,7 +306,9 @@ mod tests {
         let mut config = Config::default();
         config.server.listen.set_port(0);
         config.ice.port = 0;
-        let (daemon, _) = Daemon::start(config, LostLines::none()).await.unwrap();
+        let (daemon, _) = Daemon::start(config, LostLines::none(), &crate::source::start)
+            .await
+            .unwrap();
         let now = daemon.started;
         Turn::new(daemon, Watchdog::from_env(Notify::default(), now))
     }

@@ -75,7 +75,8 @@ pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle
         }
         Source::Pattern(picture) => {
             let (handle, demands) = SourceHandle::new();
-            pattern::start(id, &camera.name, *picture, events, demands.receiver);
+            let what = (*picture, camera.max_errors);
+            pattern::start(id, &camera.name, what, events, demands.receiver);
             handle
         }
     }

@@ -20,7 +20,7 @@ impl Live {
     fn open(pattern: Pattern, places: usize) -> Self {
         let (demands, receiver) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::channel(places);
-        pattern::start(CameraId(1), "live", pattern, sender, receiver);
+        pattern::start(CameraId(1), "live", (pattern, 10), sender, receiver);
         demands.send(Demand::Open).expect("listens");
         Self { demands, events }
     }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Opener;
 use super::pace::Pace;
@@ -17,12 +17,12 @@ use crate::media::{
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
+use crate::source::tolerance::{Tolerance, Verdict};
 use crate::source::worker::{End, Gone, Listened, Worker};
 
-pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Result<End, Gone> {
-    let maker = Maker { pattern, opener };
+pub(super) fn run(worker: &mut Worker, maker: &Maker<'_>) -> Result<End, Gone> {
     worker.tell(SourceEvent::Opening)?;
-    let mut run = match open(worker, &maker) {
+    let mut run = match open(worker, maker) {
         Ok(run) => run,
         Err(error) => return Ok(failed(DownReason::Internal, &error)),
     };
@@ -41,20 +41,21 @@ pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Re
             return Ok(End::Closed);
         }
         if let Some(error) = step(worker, &mut run)? {
-            run.errors_in_a_row += 1;
             run.after_loss = true;
             run.encoder.force_key_frame();
+            let verdict = run.tolerance.on_error();
+            let (Verdict::Tolerated(in_a_row) | Verdict::TooMany(in_a_row)) = verdict;
             worker.tell(SourceEvent::Error {
                 kind: ErrorKind::Encode,
-                in_a_row: run.errors_in_a_row,
+                in_a_row,
                 detail: error.chain(),
             })?;
-            if run.errors_in_a_row >= MAX_ERRORS {
+            if verdict == Verdict::TooMany(in_a_row) {
                 return Ok(failed(DownReason::Errors, &error));
             }
         }
         if let Some(step) = run.step.take()
-            && let Err(error) = follow_step(worker, &maker, &mut run, step)
+            && let Err(error) = follow_step(worker, maker, &mut run, step)
         {
             return Ok(failed(DownReason::Internal, &error));
         }
@@ -83,7 +84,7 @@ pub(super) fn open(worker: &Worker, maker: &Maker<'_>) -> Result<Run, EncodeErro
         number: 0,
         last_ticks: -1,
         after_loss: false,
-        errors_in_a_row: 0,
+        tolerance: Tolerance::new(maker.max_errors),
         left_out: LeftOut::default(),
         told: (LeftOut::default(), start),
         overload: Overload::new(full),
@@ -114,7 +115,10 @@ pub(super) fn follow_step(
 fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
     while let Some(news) = run.encoder.poll_news() {
         match news {
-            News::Chosen(said) => run.reporter.set_encoder(said),
+            News::Chosen(said) => {
+                info!(camera = worker.name, encoder = said, "encoder chosen");
+                run.reporter.set_encoder(said);
+            }
             News::Fault(detail) => worker.tell(SourceEvent::Error {
                 kind: ErrorKind::Fallback,
                 in_a_row: 1,
@@ -163,6 +167,8 @@ fn tell_left_out(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
 pub(super) struct Maker<'a> {
     pub(super) pattern: &'a Pattern,
     pub(super) opener: &'a Opener,
+    /// So many refused pictures in a row start the encoder anew.
+    pub(super) max_errors: u32,
 }
 
 impl Maker<'_> {
@@ -199,7 +205,7 @@ pub(super) struct Run {
     number: u64,
     last_ticks: i64,
     after_loss: bool,
-    errors_in_a_row: u32,
+    tolerance: Tolerance,
     left_out: LeftOut,
     /// What of `left_out` was told, and when.
     told: (LeftOut, Instant),
@@ -249,7 +255,7 @@ impl Run {
     }
 
     fn hand_on(&mut self, unit: Unit, stages: Stages) -> AccessUnit {
-        self.errors_in_a_row = 0;
+        self.tolerance.on_handed_on();
         AccessUnit {
             codec: Codec::H264,
             data: unit.data,
@@ -274,7 +280,5 @@ fn wall_clock() -> Duration {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
-/// So many refused pictures in a row start the encoder anew.
-const MAX_ERRORS: u32 = 10;
 /// Pictures left out are told at most so often.
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::{Limit, Pair, Sequence, Stamps};
 use super::coded::{Coded, Held};
@@ -71,15 +71,25 @@ impl Job<'_> {
             agreed,
             notes,
         } = opened;
-        let (end, played, camera) = match Run::new(self, camera, agreed) {
-            Ok(mut run) => {
-                let end = run.live(notes).ok();
-                debug!(camera = self.name, surplus = run.surplus, left_out = ?run.left_out, "run over");
-                (end, run.played(), run.camera)
+        let mut run = match Run::new(self, camera, agreed) {
+            Ok(run) => run,
+            Err((end, camera)) => {
+                let played = Duration::ZERO;
+                let end = Some(end);
+                told(Ended { end, played });
+                return self.close(camera);
             }
-            Err((end, camera)) => (Some(end), Duration::ZERO, camera),
         };
+        let end = run.live(notes).ok();
+        debug!(camera = self.name, surplus = run.surplus, left_out = ?run.left_out, "run over");
+        let played = run.played();
         told(Ended { end, played });
+        let Run { camera, work, .. } = run;
+        self.close(camera);
+        drop(work); // a camera is not kept for an encoder that hangs
+    }
+
+    fn close(&self, camera: Box<dyn Camera>) {
         self.outlet.shared.beat("closing");
         drop(camera);
         self.outlet.shared.set_brake(None);
@@ -228,12 +238,15 @@ impl<'a> Run<'a> {
             });
         }
         while let Some(news) = coder.poll_news() {
-            if let News::Fault(detail) = news {
-                self.job.outlet.tell(SourceEvent::Error {
+            match news {
+                News::Chosen(said) => {
+                    info!(camera = self.job.name, encoder = said, "encoder chosen");
+                }
+                News::Fault(detail) => self.job.outlet.tell(SourceEvent::Error {
                     kind: ErrorKind::Fallback,
                     in_a_row: 1,
                     detail,
-                })?;
+                })?,
             }
         }
         match coder.poll_load() {
@@ -249,6 +262,8 @@ impl<'a> Run<'a> {
             Ok(ready) => ready,
             Err(errno) => return Ok(Some(of_errno(errno))),
         };
+        // Whatever was wished meanwhile holds for the picture that ended the wait.
+        self.follow_orders();
         if !ready.read && !ready.failed {
             let silent = self.last_buffer.elapsed();
             return Ok((silent >= self.job.stall).then(|| End {
