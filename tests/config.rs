@@ -105,7 +105,7 @@ fn every_key_that_the_sample_shows_shows_its_default() {
         let shown = good(&camera(&format!("source = \"{source}\"\n{line}")));
         assert_eq!(shown, plain, "{line}");
     }
-    assert_eq!((global.len(), of_camera.len()), (22, 11));
+    assert_eq!((global.len(), of_camera.len()), (23, 11));
     let door = good("[[camera]]\nname = \"door\"\nsource = \"pattern:\"");
     let expected = Camera::new("door", Source::Pattern(Pattern::default()));
     assert_eq!(door.cameras, [expected]);
