@@ -47,15 +47,14 @@ static FILES: &[File] = files! {
     "/words.js" "words.js" JS;
 };
 
-/// Strong tags, in the order of [`FILES`]: a new release changes those of changed files only.
-static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(tag).collect());
+/// One strong tag for all files, as they belong together: a page that is open while Pinhole is
+/// upgraded sees by any of them that there is a new one.
+static TAG: LazyLock<HeaderValue> = LazyLock::new(|| tag(FILES));
 
 /// The file at `path`; `None` where there is none.
 pub(super) fn respond(request: &Request, path: &str) -> Option<Response> {
-    let (file, tag) = FILES
-        .iter()
-        .zip(TAGS.iter())
-        .find(|(file, _)| file.path == path)?;
+    let file = FILES.iter().find(|file| file.path == path)?;
+    let tag = &*TAG;
     let is_known = request
         .headers
         .get_all(IF_NONE_MATCH)
@@ -71,14 +70,18 @@ pub(super) fn respond(request: &Request, path: &str) -> Option<Response> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
     headers.insert(ETAG, tag.clone());
-    // Kept, but asked about each time: after an upgrade no browser runs the old script.
+    // Kept, but asked about each time: after an upgrade no browser starts the old script.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Some(response)
 }
 
-fn tag(file: &File) -> HeaderValue {
+fn tag(files: &[File]) -> HeaderValue {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(file.bytes);
+    }
     let mut text = String::from("\"");
-    for byte in &Sha256::digest(file.bytes)[..8] {
+    for byte in &hash.finalize()[..8] {
         let _ = write!(text, "{byte:02x}");
     }
     text.push('"');
