@@ -21,6 +21,13 @@ pub struct Log {
 pub struct LostLines(ErrorCounter);
 
 impl LostLines {
+    /// Of no log at all.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        let (writer, _worker) = tracing_appender::non_blocking(std::io::sink());
+        Self(writer.error_counter())
+    }
+
     /// Lines lost so far.
     pub fn count(&self) -> u64 {
         self.0.dropped_lines() as u64

@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
+use super::error_log::ErrorLog;
 use super::viewer::ViewerId;
 use crate::config;
 use crate::hub::{Hub, Settings};
 use crate::media::frame::Frame;
-use crate::media::{
-    Abilities, CameraId, Demand, DownReason, ErrorKind, LeftOut, Load, SourceEvent,
-};
+use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
 use crate::whep::status::{ErrorCounts, StageTimings};
 
 /// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
@@ -55,6 +54,14 @@ pub(super) enum Reaction {
     Frame(Arc<Frame>),
 }
 
+/// From the first failure on, until it plays again.
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    /// Reasons that the log has; each of them once.
+    told: Vec<DownReason>,
+}
+
 #[derive(Debug)]
 pub(super) struct Camera {
     pub(super) id: CameraId,
@@ -66,10 +73,13 @@ pub(super) struct Camera {
     pub(super) viewers: Arc<Vec<ViewerId>>,
     pub(super) restarts: u64,
     pub(super) errors: ErrorCounts,
+    error_log: ErrorLog,
+    away: Option<Away>,
     pub(super) notes: Vec<String>,
-    pub(super) left_out: Option<LeftOut>,
     pub(super) load: Option<Box<Load>>,
     pub(super) stages: StageTimings,
+    /// It has played, and has not been down since.
+    is_proven: bool,
     /// What the source was told last.
     is_wanted: bool,
     /// Nobody watches an `on_demand` camera since; closed at this moment.
@@ -96,20 +106,22 @@ impl Camera {
             viewers: Arc::default(),
             restarts: 0,
             errors: ErrorCounts::default(),
+            error_log: ErrorLog::default(),
+            away: None,
             notes: Vec::new(),
-            left_out: None,
             load: None,
             stages: StageTimings::default(),
+            is_proven: false,
             is_wanted: false,
             close_at: None,
         }
     }
 
     pub(super) fn on_event(&mut self, now: Instant, event: SourceEvent) -> Reaction {
+        self.error_log.poll(now, &self.config.name);
         match event {
             SourceEvent::Opening => {
                 self.notes.clear();
-                self.left_out = None;
                 self.enter(now, State::Opening)
             }
             SourceEvent::Playing(abilities) => {
@@ -134,20 +146,14 @@ impl Camera {
                 }
                 None => Reaction::None,
             },
-            SourceEvent::Error {
-                kind,
-                in_a_row,
-                detail,
-            } => {
-                self.on_error(kind, in_a_row, &detail);
+            SourceEvent::Error { kind, detail, .. } => {
+                self.on_errors(now, kind, 1, &detail);
                 Reaction::None
             }
-            SourceEvent::Lost(pictures) => {
-                self.errors.add(ErrorKind::Lost, pictures);
-                Reaction::None
-            }
-            SourceEvent::LeftOut(all) => {
-                self.left_out = Some(all);
+            SourceEvent::LeftOut(pictures) => {
+                for (kind, count) in pictures.by_kind() {
+                    self.on_errors(now, kind, count, "pictures left out");
+                }
                 Reaction::None
             }
             SourceEvent::Down {
@@ -157,6 +163,7 @@ impl Camera {
             } => self.on_down(now, reason, detail, retry_at),
             SourceEvent::Closed => {
                 self.load = None;
+                self.away = None;
                 self.hub.restart(Abilities::default());
                 self.enter(now, State::Idle);
                 Reaction::Restarted
@@ -174,6 +181,7 @@ impl Camera {
                 "camera plays"
             );
             self.enter(now, State::Playing);
+            self.away = None;
         }
     }
 
@@ -191,11 +199,11 @@ impl Camera {
         self.load = Some(load);
     }
 
-    fn on_error(&mut self, kind: ErrorKind, in_a_row: u32, detail: &str) {
-        self.errors.add(kind, 1);
-        // The first of a row is worth a line; the rest are in the counters.
-        if in_a_row <= 1 {
-            warn!(camera = %self.config.name, kind = kind.as_str(), detail, "camera error");
+    fn on_errors(&mut self, now: Instant, kind: ErrorKind, count: u64, detail: &str) {
+        if count > 0 {
+            self.errors.add(kind, count);
+            let name = &self.config.name;
+            self.error_log.push(now, name, kind, count, detail);
         }
     }
 
@@ -209,12 +217,16 @@ impl Camera {
         self.restarts += 1;
         self.load = None;
         self.hub.restart(Abilities::default());
-        // An unchanged reason is one state that lasts, whatever the number of attempts.
-        let is_news = !matches!(&self.state, State::Down { reason: old, .. } if *old == reason);
-        if is_news {
+        // Away since it played last, whatever was tried since then; each reason is told once.
+        let away = self.away.get_or_insert_with(|| Away {
+            since: now,
+            told: Vec::new(),
+        });
+        if !away.told.contains(&reason) {
+            away.told.push(reason);
             warn!(camera = %self.config.name, reason = reason.as_str(), detail, "camera down");
         }
-        let since = if is_news { now } else { self.since };
+        let since = away.since;
         self.enter(
             now,
             State::Down {
@@ -234,9 +246,25 @@ impl Camera {
             return Reaction::None;
         }
         debug!(camera = %self.config.name, from = self.state.as_str(), to = next.as_str(), "state");
+        match &next {
+            State::Playing => self.is_proven = true,
+            State::Down { .. } => self.is_proven = false,
+            State::Idle | State::Opening | State::Waiting => {}
+        }
         self.state = next;
         self.since = now;
         Reaction::None
+    }
+
+    /// It plays, or need not. One that is opened for a viewer is up if it was so the last time;
+    /// one that has yet to prove itself is not.
+    pub(super) fn is_up(&self) -> bool {
+        match self.state {
+            State::Playing => true,
+            State::Idle => self.config.on_demand,
+            State::Opening | State::Waiting => self.is_proven,
+            State::Down { .. } => false,
+        }
     }
 
     pub(super) fn add_viewer(&mut self, id: ViewerId) {

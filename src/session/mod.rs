@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod crypto;
+mod dtls;
 mod nack;
 pub mod offer;
 pub mod queue;
@@ -153,6 +154,8 @@ pub struct Session {
     pt: Option<Pt>,
     /// The offer as str0m got it, for an ICE restart.
     offer: String,
+    /// Our own, as far as the viewer was told.
+    local_addresses: Vec<SocketAddr>,
     is_connected: bool,
     end: Option<End>,
     feed: Feed,
@@ -380,18 +383,26 @@ impl Session {
     }
 
     /// Restarts ICE for new credentials of the viewer (RFC 8445 section 2.4); gives our side's
-    /// fragment. Media goes on over the old path meanwhile.
+    /// fragment, with the media port's addresses as they are now (`ours`) and those that were told
+    /// before. Media goes on over the old path meanwhile.
     pub fn restart_ice(
         &mut self,
         now: Instant,
         ufrag: &str,
         pwd: &str,
-        candidates: &[String],
+        theirs: &[String],
+        ours: &[SocketAddr],
     ) -> Result<String, OfferError> {
         let offer = rtc::with_credentials(&self.offer, ufrag, pwd)?;
-        let answer = self.with(|rtc| rtc::answer(rtc, now, &offer))?;
+        let mut known = std::mem::take(&mut self.local_addresses);
+        let answer = self.with(|rtc| {
+            rtc::add_local_candidates(rtc, &mut known, ours);
+            rtc::answer(rtc, now, &offer)
+        });
+        self.local_addresses = known;
+        let answer = answer?;
         self.offer = offer;
-        self.add_candidates(now, candidates);
+        self.add_candidates(now, theirs);
         Ok(rtc::fragment_of(&answer))
     }
 

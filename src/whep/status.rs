@@ -107,6 +107,8 @@ pub struct ErrorCounts {
     pub encode: u64,
     pub device: u64,
     pub lost: u64,
+    pub late: u64,
+    pub full: u64,
     pub fallback: u64,
 }
 
@@ -120,6 +122,8 @@ impl ErrorCounts {
             ErrorKind::Encode => &mut self.encode,
             ErrorKind::Device => &mut self.device,
             ErrorKind::Lost => &mut self.lost,
+            ErrorKind::Late => &mut self.late,
+            ErrorKind::Full => &mut self.full,
             ErrorKind::Fallback => &mut self.fallback,
         } += count;
     }
@@ -133,6 +137,8 @@ impl ErrorCounts {
             ErrorKind::Encode => self.encode,
             ErrorKind::Device => self.device,
             ErrorKind::Lost => self.lost,
+            ErrorKind::Late => self.late,
+            ErrorKind::Full => self.full,
             ErrorKind::Fallback => self.fallback,
         }
     }
@@ -167,12 +173,25 @@ pub struct SessionStatus {
 }
 
 /// `GET /healthz`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     pub cameras: usize,
-    /// Cameras that ought to play and do not.
+    /// Cameras that ought to play and do not: as many as `down` names.
     pub cameras_down: usize,
     pub viewers: usize,
+    /// Told to whoever may ask for the list of cameras.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<DownCamera>,
+}
+
+/// A camera that ought to play and does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DownCamera {
+    pub name: String,
+    /// As in [`CameraStatus`].
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 /// How long things take, recorded by the loop.

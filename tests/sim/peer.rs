@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::crypto::dtls::DtlsProvider;
+use str0m::crypto::{CryptoProvider, from_feature_flags};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket};
@@ -19,14 +22,20 @@ use crate::camera::number_of;
 pub struct Habits {
     /// Offers RTX.
     pub has_rtx: bool,
+    /// Offers the fingerprint of a certificate that it does not have.
+    pub is_impostor: bool,
     /// How long it waits for a repair before it asks for a key frame.
     pub patience: Duration,
+    /// Its DTLS, if it is not ours.
+    pub dtls: Option<&'static dyn DtlsProvider>,
 }
 
 impl Habits {
     pub const BROWSER: Self = Self {
         has_rtx: true,
+        is_impostor: false,
         patience: Duration::from_secs(3),
+        dtls: None,
     };
 
     /// Cannot be sent a packet again.
@@ -91,6 +100,12 @@ impl Peer {
             .clear_codecs()
             .set_rtp_mode(true)
             .set_extension(5, Extension::PlayoutDelay);
+        if let Some(dtls_provider) = habits.dtls {
+            config = config.set_crypto_provider(Arc::new(CryptoProvider {
+                dtls_provider,
+                ..from_feature_flags()
+            }));
+        }
         let rtx = |pt: u8| habits.has_rtx.then(|| Pt::new_with_value(pt));
         let codecs = config.codec_config();
         codecs.add_h264(Pt::new_with_value(103), rtx(104), true, 0x42001f);
@@ -101,6 +116,19 @@ impl Peer {
         let mut api = rtc.sdp_api();
         let mid = api.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = api.apply().unwrap();
+        let mut offer = offer.to_sdp_string();
+        if habits.is_impostor {
+            let end = offer.find("a=fingerprint:").expect("one");
+            let end = end + offer[end..].find('\r').expect("a line");
+            offer.replace_range(
+                end - 2..end,
+                if &offer[end - 2..end] == "00" {
+                    "01"
+                } else {
+                    "00"
+                },
+            );
+        }
         let peer = Self {
             rtc,
             address,
@@ -111,7 +139,7 @@ impl Peer {
             is_connected: false,
             connected_at: None,
             answer: String::new(),
-            offer: offer.to_sdp_string(),
+            offer: offer.clone(),
             is_closed: false,
             is_deaf: false,
             outbox: Vec::new(),
@@ -124,7 +152,7 @@ impl Peer {
             received_packets: 0,
             payload_types: Vec::new(),
         };
-        (peer, offer.to_sdp_string())
+        (peer, offer)
     }
 
     pub fn accept(&mut self, now: Instant, answer: &str) {

@@ -2,17 +2,23 @@
 //!
 //! In: the configured choice, pictures, orders. Out: units from whichever encoder it is, and news
 //! about changes.
-//! Not here: how either works (m2m, software).
+//! Not here: how either works (m2m, software), how long broken hardware is left alone (failures).
 //!
 //! A fault of the hardware costs no picture: the one at hand is coded again by software, as a key
 //! frame. Pictures that the device still had are lost with it, and nothing refers to them.
+//!
+//! In a stream, hardware is tried on another thread ([`Making`]) and takes over with the first
+//! picture after it has proved that it works: a trial of a broken one takes seconds, and none of
+//! them is anybody's picture.
 
 use std::collections::VecDeque;
-use std::thread;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::away::{Leaving, Making, Progress, let_go};
+use super::failures::{FIRST_RETRY, Failures};
 use super::m2m::{self, Found, Hardware};
 use super::{Coded, EncodeError, Encoder, News, Picture, Settings, Software, Unit};
 use crate::config::EncoderChoice;
@@ -57,22 +63,24 @@ impl Makers for Machine {
 }
 
 /// Whichever encoder works.
-pub struct Chosen {
-    makers: Box<dyn Makers>,
+pub struct Chosen<M> {
+    makers: M,
+    failures: Failures,
     settings: Settings,
     inner: Box<dyn Encoder>,
     /// As last ordered, for an encoder that takes over.
     bitrate: Option<u32>,
     fps: Option<u32>,
     state: State,
-    /// Before the next attempt with hardware that failed.
-    retry_after: Duration,
+    /// Hardware that failed, until it is let go: while that hangs, it is not tried again.
+    leaving: Option<Leaving>,
     news: VecDeque<News>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum State {
     Hardware {
+        node: PathBuf,
         since: Instant,
     },
     Software,
@@ -80,102 +88,163 @@ enum State {
     Substitute {
         retry_at: Instant,
     },
+    /// The same, while hardware is tried.
+    Trial(Making<Result<Working, NoneWorks>>),
 }
 
-impl Chosen {
-    /// Opens an encoder as `choice` wants it.
+/// Hardware that has proved that it works.
+struct Working {
+    encoder: Box<dyn Encoder>,
+    node: PathBuf,
+    said: String,
+}
+
+impl std::fmt::Debug for Working {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.said)
+    }
+}
+
+/// No hardware works.
+#[derive(Debug)]
+struct NoneWorks {
+    error: EncodeError,
+    /// When one that failed is worth another trial.
+    retry_at: Option<Instant>,
+}
+
+impl<M: Makers + Clone + 'static> Chosen<M> {
+    /// Opens an encoder as `choice` wants it. Hardware that failed before, also for another camera
+    /// or with other settings, is left alone until its time (`failures`), whatever the choice.
     ///
     /// # Errors
     /// Settings outside their bounds; with `Hardware`, that there is none that works.
     pub fn open(
-        mut makers: Box<dyn Makers>,
+        mut makers: M,
+        failures: Failures,
         settings: &Settings,
         choice: EncoderChoice,
     ) -> Result<Self, EncodeError> {
         settings.check()?;
+        let now = Instant::now();
+        let notes = match choice {
+            EncoderChoice::Software | EncoderChoice::Hardware => Notes::None,
+            EncoderChoice::Auto => Notes::Silence,
+        };
         let hardware = match choice {
             EncoderChoice::Software => None,
-            EncoderChoice::Auto | EncoderChoice::Hardware => Some(hardware(&mut *makers, settings)),
+            EncoderChoice::Auto | EncoderChoice::Hardware => {
+                Some(hardware(&mut makers, &failures, notes, settings, now))
+            }
         };
         let (inner, said, state) = match hardware {
-            Some(Ok((inner, said))) => {
-                let since = Instant::now();
-                (inner, said, State::Hardware { since })
-            }
-            Some(Err(error)) if choice == EncoderChoice::Hardware => return Err(error),
-            other => {
+            Some(Ok(Working {
+                encoder,
+                node,
+                said,
+            })) => (encoder, said, State::Hardware { node, since: now }),
+            Some(Err(NoneWorks {
+                error,
+                retry_at: None,
+            })) if choice == EncoderChoice::Hardware => return Err(error),
+            Some(Err(NoneWorks { error, retry_at })) => {
                 let inner = makers.software(settings)?;
-                let why = match other {
-                    Some(Err(error)) => error.chain(),
-                    Some(Ok(_)) | None => "as configured".to_owned(),
+                let said = match retry_at {
+                    Some(at) => substitute(&*inner, &error.chain(), at, now),
+                    None => format!("{}: {}", inner.name(), error.chain()),
                 };
-                let said = format!("{}: {why}", inner.name());
+                let state =
+                    retry_at.map_or(State::Software, |retry_at| State::Substitute { retry_at });
+                (inner, said, state)
+            }
+            None => {
+                let inner = makers.software(settings)?;
+                let said = format!("{}: as configured", inner.name());
                 (inner, said, State::Software)
             }
         };
         Ok(Self {
             makers,
+            failures,
             settings: *settings,
             inner,
             bitrate: None,
             fps: None,
             state,
-            retry_after: FIRST_RETRY,
+            leaving: None,
             news: VecDeque::from([News::Chosen(said)]),
         })
     }
 
     /// Replaces hardware that failed.
-    fn fall(
-        &mut self,
-        now: Instant,
-        since: Instant,
-        error: &EncodeError,
-    ) -> Result<(), EncodeError> {
+    fn fall(&mut self, now: Instant, error: &EncodeError) -> Result<(), EncodeError> {
         let fault = error.chain();
         let inner = self.makers.software(&self.settings)?;
-        if now.saturating_duration_since(since) >= GOOD_RUN {
-            self.retry_after = FIRST_RETRY;
-        }
-        let wait = self.retry_after;
-        self.retry_after = (wait * 2).min(LAST_RETRY);
-        self.state = State::Substitute {
-            retry_at: now + wait,
+        let retry_at = match &self.state {
+            State::Hardware { node, since } => {
+                let ran = now.saturating_duration_since(*since);
+                self.failures.note(node, fault.clone(), ran, now)
+            }
+            State::Software | State::Substitute { .. } | State::Trial(_) => now + FIRST_RETRY,
         };
-        let minutes = wait.as_secs() / 60;
-        let said = format!(
-            "{}: the hardware encoder failed ({fault}), tried again after {minutes} min",
-            inner.name()
-        );
-        warn!(
-            fault,
-            retry_minutes = minutes,
-            "hardware encoder failed, software took over"
-        );
+        self.state = State::Substitute { retry_at };
+        let why = format!("the hardware encoder failed ({fault})");
+        let said = substitute(&*inner, &why, retry_at, now);
         self.put(inner);
         self.tell(News::Fault(fault));
         self.tell(News::Chosen(said));
         Ok(())
     }
 
-    /// Tries hardware again that failed a while ago.
-    fn retry(&mut self, now: Instant) {
-        match hardware(&mut *self.makers, &self.settings) {
-            Ok((inner, said)) => {
-                info!(encoder = said, "hardware encoder works again");
-                self.put(inner);
-                self.state = State::Hardware { since: now };
+    /// Begins a trial of hardware that failed a while ago, or ends one.
+    fn look_for_hardware(&mut self, now: Instant) {
+        let outcome = match &mut self.state {
+            State::Hardware { .. } | State::Software => return,
+            State::Substitute { retry_at } => {
+                let hangs = self.leaving.as_ref().is_some_and(|one| !one.is_over());
+                if now >= *retry_at && !hangs {
+                    self.begin_trial(now);
+                }
+                return;
+            }
+            State::Trial(making) => match making.poll() {
+                Progress::Pending => return,
+                Progress::Made(outcome) => outcome,
+                Progress::Lost => Err(NoneWorks {
+                    error: EncodeError::NoHardware,
+                    retry_at: None,
+                }),
+            },
+        };
+        match outcome {
+            Ok(Working {
+                encoder,
+                node,
+                said,
+            }) => {
+                self.put(encoder);
+                self.state = State::Hardware { node, since: now };
                 self.tell(News::Chosen(said));
             }
-            Err(error) => {
-                let wait = self.retry_after;
-                self.retry_after = (wait * 2).min(LAST_RETRY);
-                self.state = State::Substitute {
-                    retry_at: now + wait,
-                };
-                info!(error = error.chain(), "hardware encoder still fails");
+            Err(NoneWorks { error, retry_at }) => {
+                let retry_at = retry_at.unwrap_or(now + FIRST_RETRY);
+                self.state = State::Substitute { retry_at };
+                let said = substitute(&*self.inner, &error.chain(), retry_at, now);
+                self.tell(News::Chosen(said));
             }
         }
+    }
+
+    fn begin_trial(&mut self, now: Instant) {
+        let (mut makers, failures) = (self.makers.clone(), self.failures.clone());
+        let settings = self.settings;
+        let trial = move || hardware(&mut makers, &failures, Notes::All, &settings, now);
+        self.state = match Making::begin(trial) {
+            Some(making) => State::Trial(making),
+            None => State::Substitute {
+                retry_at: now + FIRST_RETRY,
+            },
+        };
     }
 
     /// Puts another encoder in place. Its first picture is a key frame of its own accord.
@@ -187,11 +256,7 @@ impl Chosen {
         }
         inner.force_key_frame();
         let old = std::mem::replace(&mut self.inner, inner);
-        // To let go of a device that hangs can take as long as it hangs: not on this thread.
-        let spawned = thread::Builder::new().name("encoder end".to_owned());
-        if let Err(error) = spawned.spawn(move || drop(old)) {
-            warn!(%error, "no thread to let go of an encoder"); // it was dropped right here
-        }
+        self.leaving = let_go(old);
     }
 
     fn tell(&mut self, news: News) {
@@ -202,15 +267,13 @@ impl Chosen {
     }
 }
 
-impl Encoder for Chosen {
+impl<M: Makers + Clone + 'static> Encoder for Chosen<M> {
     fn encode(&mut self, picture: &Picture<'_>) -> Result<Coded, EncodeError> {
         let now = picture.taken;
-        if matches!(self.state, State::Substitute { retry_at } if now >= retry_at) {
-            self.retry(now);
-        }
-        match (self.inner.encode(picture), self.state) {
-            (Err(error), State::Hardware { since }) if error.is_hardware_fault() => {
-                self.fall(now, since, &error)?;
+        self.look_for_hardware(now);
+        match (self.inner.encode(picture), &self.state) {
+            (Err(error), State::Hardware { .. }) if error.is_hardware_fault() => {
+                self.fall(now, &error)?;
                 self.inner.encode(picture)
             }
             (result, _) => result,
@@ -245,44 +308,87 @@ impl Encoder for Chosen {
     }
 }
 
-/// The first hardware encoder that works, and what to say of it; else what the last one said.
-fn hardware(
-    makers: &mut dyn Makers,
-    settings: &Settings,
-) -> Result<(Box<dyn Encoder>, String), EncodeError> {
-    let mut last = EncodeError::NoHardware;
-    for found in makers.find() {
-        match makers.hardware(&found, settings) {
-            Ok((encoder, lacks)) => {
-                let place = format!("{} on {}", found.card, found.path.display());
-                let mut said = format!("{}: {place}", encoder.name());
-                if !lacks.is_empty() {
-                    said = format!("{said}, without {}", lacks.join(", "));
-                }
-                return Ok((encoder, said));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// Software codes, for want of better.
+fn substitute(inner: &dyn Encoder, why: &str, retry_at: Instant, now: Instant) -> String {
+    let wait = retry_at.saturating_duration_since(now);
+    let minutes = wait.as_secs().div_ceil(60);
+    format!("{}: {why}, tried again after {minutes} min", inner.name())
 }
 
-/// Before hardware that failed is tried again; doubled from failure to failure.
-pub const FIRST_RETRY: Duration = Duration::from_secs(5 * 60);
-const LAST_RETRY: Duration = Duration::from_secs(3600);
-/// Hardware that ran as long was good: its failure counts as a first one.
-const GOOD_RUN: Duration = Duration::from_secs(3600);
+/// Which errors of an attempt make a node one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notes {
+    None,
+    /// That it does not answer: the next attempt would wait for it as long.
+    Silence,
+    All,
+}
+
+/// The first hardware encoder that works and has not failed lately; else what the last one said.
+fn hardware(
+    makers: &mut dyn Makers,
+    failures: &Failures,
+    notes: Notes,
+    settings: &Settings,
+    now: Instant,
+) -> Result<Working, NoneWorks> {
+    let (mut error, mut retry_at) = (EncodeError::NoHardware, None);
+    for found in makers.find() {
+        let node = found.path.as_path();
+        if let Some(failure) = failures.of(node, now) {
+            retry_at = earlier(retry_at, failure.retry_at);
+            error = EncodeError::HardwareFailed {
+                node: node.display().to_string(),
+                why: failure.why,
+            };
+            continue;
+        }
+        match makers.hardware(&found, settings) {
+            Ok((encoder, lacks)) => {
+                let said = told(&*encoder, &found, &lacks);
+                return Ok(Working {
+                    encoder,
+                    node: found.path,
+                    said,
+                });
+            }
+            Err(why) => {
+                let is_silent = matches!(why, EncodeError::HardwareSilent { .. });
+                if notes == Notes::All || (notes == Notes::Silence && is_silent) {
+                    let until = failures.note(node, why.chain(), Duration::ZERO, now);
+                    retry_at = earlier(retry_at, until);
+                }
+                error = why;
+            }
+        }
+    }
+    Err(NoneWorks { error, retry_at })
+}
+
+fn told(encoder: &dyn Encoder, found: &Found, lacks: &[String]) -> String {
+    let (name, card, node) = (encoder.name(), &found.card, found.path.display());
+    match lacks {
+        [] => format!("{name}: {card} on {node}"),
+        lacks => format!("{name}: {card} on {node}, without {}", lacks.join(", ")),
+    }
+}
+
+fn earlier(known: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(known.map_or(other, |known| known.min(other)))
+}
+
 /// A fall tells two things.
 const MAX_NEWS: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::thread;
 
     use bytes::Bytes;
 
     use super::super::Plane;
+    use super::super::m2m::Limits;
     use super::*;
 
     /// What happens to each attempt to open hardware, and to each of its pictures.
@@ -290,6 +396,10 @@ mod tests {
     struct Script {
         nodes: usize,
         opens: VecDeque<Result<(), &'static str>>,
+        /// Attempts that were begun.
+        begun: usize,
+        /// Attempts take as long as there is somebody at the other end.
+        gate: Option<mpsc::Receiver<()>>,
         pictures: VecDeque<Result<(), EncodeError>>,
         orders: Vec<String>,
     }
@@ -306,18 +416,25 @@ mod tests {
                 driver: "fake".to_owned(),
                 card: "chip".to_owned(),
                 pixels: Vec::new(),
+                limits: Limits::default(),
             };
             (0..self.0.lock().unwrap().nodes).map(node).collect()
         }
 
         fn hardware(&mut self, found: &Found, _: &Settings) -> Result<Opened, EncodeError> {
-            let planned = self.0.lock().unwrap().opens.pop_front();
-            planned
-                .unwrap_or(Ok(()))
-                .map_err(|why| EncodeError::HardwareUnfit {
-                    node: found.path.display().to_string(),
+            let mut script = self.0.lock().unwrap();
+            let (planned, gate) = (script.opens.pop_front(), script.gate.take());
+            script.begun += 1;
+            drop(script);
+            let _ = gate.map(|gate| gate.recv());
+            let node = found.path.display().to_string();
+            planned.unwrap_or(Ok(())).map_err(|why| match why {
+                SILENT => EncodeError::HardwareSilent { node, millis: 1000 },
+                why => EncodeError::HardwareUnfit {
+                    node,
                     why: why.to_owned(),
-                })?;
+                },
+            })?;
             let encoder = Box::new(FakeEncoder(self.clone(), "hardware", false));
             Ok((encoder, vec!["level".to_owned()]))
         }
@@ -367,6 +484,8 @@ mod tests {
         }
     }
 
+    const SILENT: &str = "silent";
+
     const SETTINGS: Settings = Settings {
         width: 16,
         height: 16,
@@ -383,8 +502,13 @@ mod tests {
         fake
     }
 
+    fn open(fake: &Fake, failures: &Failures, choice: EncoderChoice) -> Chosen<Fake> {
+        let opened = Chosen::open(fake.clone(), failures.clone(), &SETTINGS, choice);
+        opened.expect("something codes")
+    }
+
     fn chosen(fake: &Fake, choice: EncoderChoice) -> Result<(&'static str, String), String> {
-        let opened = Chosen::open(Box::new(fake.clone()), &SETTINGS, choice);
+        let opened = Chosen::open(fake.clone(), Failures::default(), &SETTINGS, choice);
         let mut chosen = opened.map_err(|error| error.chain())?;
         let Some(News::Chosen(said)) = chosen.poll_news() else {
             panic!("it says what it chose");
@@ -438,7 +562,7 @@ mod tests {
 
     /// Codes a picture `after` the start: who coded it and whether it is a key frame.
     fn code(
-        chosen: &mut Chosen,
+        chosen: &mut Chosen<Fake>,
         start: Instant,
         after: Duration,
     ) -> Result<(String, bool), EncodeError> {
@@ -468,8 +592,7 @@ mod tests {
     #[test]
     fn a_picture_that_hardware_drops_is_coded_by_software_as_a_key_frame() {
         let fake = fake(1, &[]);
-        let mut chosen =
-            Chosen::open(Box::new(fake.clone()), &SETTINGS, EncoderChoice::Auto).unwrap();
+        let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);
         chosen.set_bitrate(300_000).unwrap();
         chosen.set_frame_rate(15).unwrap();
         fake.0
@@ -499,31 +622,185 @@ mod tests {
         assert!(said.ends_with("tried again after 5 min"), "{said}");
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Codes pictures of one moment until something is told.
+    fn until_told(chosen: &mut Chosen<Fake>, start: Instant, after: Duration) -> String {
+        loop {
+            code(chosen, start, after).unwrap();
+            if let Some(News::Chosen(said)) = chosen.poll_news() {
+                return said;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn quiet(chosen: &mut Chosen<Fake>) {
+        while chosen.poll_news().is_some() {}
+    }
+
+    fn fails_at_once(fake: &Fake) {
+        fake.0.lock().unwrap().pictures.push_back(Err(gone()));
+    }
+
     #[test]
     fn hardware_that_failed_is_tried_again_after_a_while_and_after_longer_ones() {
         let fake = fake(1, &[Ok(()), Err("still hot"), Ok(())]);
-        let mut chosen =
-            Chosen::open(Box::new(fake.clone()), &SETTINGS, EncoderChoice::Auto).unwrap();
-        fake.0.lock().unwrap().pictures.push_back(Err(gone()));
+        let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);
+        fails_at_once(&fake);
         let start = Instant::now();
-        let mut coder = |minutes: u64| {
-            let after = Duration::from_secs(60 * minutes);
-            code(&mut chosen, start, after).unwrap()
+        let begun = || fake.0.lock().unwrap().begun;
+        let mut coder = |minutes| code(&mut chosen, start, MINUTE * minutes).unwrap().0;
+        assert_eq!(
+            (coder(0), coder(4)),
+            ("software".to_owned(), "software".to_owned())
+        );
+        assert_eq!(begun(), 1);
+        quiet(&mut chosen);
+        let said = until_told(&mut chosen, start, MINUTE * 5);
+        assert_eq!(
+            said,
+            "software: /dev/video0: still hot, tried again after 10 min"
+        );
+        assert_eq!(code(&mut chosen, start, MINUTE * 14).unwrap().0, "software");
+        assert_eq!(begun(), 2, "not tried meanwhile");
+        let said = until_told(&mut chosen, start, MINUTE * 15);
+        assert_eq!(said, "hardware: chip on /dev/video0, without level");
+        let next = code(&mut chosen, start, MINUTE * 16).unwrap();
+        assert_eq!(next, ("hardware".to_owned(), false));
+    }
+
+    #[test]
+    fn no_picture_waits_for_a_trial_and_the_first_one_after_it_is_a_key_frame() {
+        let fake = fake(1, &[]);
+        let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);
+        fails_at_once(&fake);
+        let start = Instant::now();
+        code(&mut chosen, start, Duration::ZERO).unwrap();
+        quiet(&mut chosen);
+        let (works, gate) = mpsc::channel();
+        fake.0.lock().unwrap().gate = Some(gate);
+        // As soon as the old one was let go.
+        while fake.0.lock().unwrap().begun < 2 {
+            code(&mut chosen, start, MINUTE * 5).unwrap();
+            thread::yield_now();
+        }
+        // An hour of pictures while it thinks: coded by software, and one trial is enough.
+        for minutes in 5..65 {
+            let (by, is_key_frame) = code(&mut chosen, start, MINUTE * minutes).unwrap();
+            assert_eq!((by.as_str(), is_key_frame), ("software", false));
+        }
+        drop(works);
+        let taken_over = loop {
+            let (by, is_key_frame) = code(&mut chosen, start, MINUTE * 65).unwrap();
+            if by == "hardware" {
+                break is_key_frame;
+            }
+            thread::yield_now();
         };
-        assert_eq!(coder(0).0, "software");
-        assert_eq!(coder(4).0, "software");
-        assert_eq!(coder(5).0, "software", "tried, still hot");
-        assert_eq!(coder(14).0, "software");
-        assert_eq!(fake.0.lock().unwrap().opens.len(), 1, "not tried meanwhile");
-        assert_eq!(coder(15), ("hardware".to_owned(), true));
-        assert_eq!(coder(16), ("hardware".to_owned(), false));
+        assert!(taken_over);
+        assert_eq!(fake.0.lock().unwrap().begun, 2);
+    }
+
+    #[test]
+    fn hardware_that_failed_is_left_alone_by_other_encoders_too() {
+        let (fake, failures) = (fake(1, &[]), Failures::default());
+        let mut first = open(&fake, &failures, EncoderChoice::Auto);
+        fails_at_once(&fake);
+        code(&mut first, Instant::now(), Duration::ZERO).unwrap();
+        // A step of overload, a camera that is opened again: whatever was configured.
+        for choice in [EncoderChoice::Auto, EncoderChoice::Hardware] {
+            let mut next = open(&fake, &failures, choice);
+            assert_eq!(next.name(), "software");
+            let Some(News::Chosen(said)) = next.poll_news() else {
+                panic!("it says what it chose");
+            };
+            assert_eq!(
+                said,
+                "software: /dev/video0 failed before (/dev/video0: queue a picture: ENODEV: No \
+                 such device), tried again after 5 min"
+            );
+            assert_eq!(fake.0.lock().unwrap().begun, 1, "not tried");
+            quiet(&mut next);
+            let said = until_told(&mut next, Instant::now(), MINUTE * 6);
+            assert!(
+                said.starts_with("hardware"),
+                "tried when it is time: {said}"
+            );
+            fake.0.lock().unwrap().begun = 1;
+        }
+    }
+
+    #[test]
+    fn hardware_that_does_not_answer_is_waited_for_once() {
+        let (fake, failures) = (fake(1, &[Err(SILENT)]), Failures::default());
+        let configured = Chosen::open(
+            fake.clone(),
+            failures.clone(),
+            &SETTINGS,
+            EncoderChoice::Hardware,
+        );
+        assert!(configured.is_err(), "no software where hardware is wanted");
+        fake.0.lock().unwrap().opens.push_back(Err(SILENT));
+        for _ in 0..3 {
+            let chosen = open(&fake, &failures, EncoderChoice::Auto);
+            assert_eq!(chosen.name(), "software");
+        }
+        assert_eq!(fake.0.lock().unwrap().begun, 2);
+    }
+
+    #[test]
+    fn hardware_that_cannot_be_let_go_is_not_tried_again_and_holds_up_nobody() {
+        let fake = fake(1, &[]);
+        let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);
+        let (end, hangs) = mpsc::channel::<()>();
+        chosen.inner = Box::new(Stuck(FakeEncoder(fake.clone(), "hardware", false), hangs));
+        fails_at_once(&fake);
+        let start = Instant::now();
+        for minutes in [0, 5, 50, 500] {
+            let (by, _) = code(&mut chosen, start, MINUTE * minutes).unwrap();
+            assert_eq!(by, "software");
+        }
+        assert_eq!(fake.0.lock().unwrap().begun, 1, "not while it hangs");
+        quiet(&mut chosen);
+        drop(end);
+        let said = until_told(&mut chosen, start, MINUTE * 501);
+        assert!(said.starts_with("hardware"), "{said}");
+    }
+
+    /// Its driver hangs when it is to stop.
+    struct Stuck(FakeEncoder, mpsc::Receiver<()>);
+
+    impl Drop for Stuck {
+        fn drop(&mut self) {
+            let _ = self.1.recv();
+        }
+    }
+
+    impl Encoder for Stuck {
+        fn encode(&mut self, picture: &Picture<'_>) -> Result<Coded, EncodeError> {
+            self.0.encode(picture)
+        }
+
+        fn force_key_frame(&mut self) {}
+
+        fn set_bitrate(&mut self, _: u32) -> Result<(), EncodeError> {
+            Ok(())
+        }
+
+        fn set_frame_rate(&mut self, _: u32) -> Result<(), EncodeError> {
+            Ok(())
+        }
+
+        fn name(&self) -> &'static str {
+            "stuck"
+        }
     }
 
     #[test]
     fn a_single_damaged_picture_does_not_cost_the_hardware() {
         let fake = fake(1, &[]);
-        let mut chosen =
-            Chosen::open(Box::new(fake.clone()), &SETTINGS, EncoderChoice::Auto).unwrap();
+        let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);
         let damaged = |in_a_row| {
             Err(EncodeError::Damaged {
                 node: "/dev/video0".to_owned(),

@@ -7,24 +7,30 @@
 //! An encoder belongs to the one thread of its camera and may take its time there. [`open`] gives
 //! the hardware's ([`m2m`]) or openh264, and goes from one to the other when the hardware fails.
 
+pub mod away;
 mod choose;
 mod cut;
+pub mod failures;
 pub mod load;
 pub mod m2m;
 pub mod overload;
 mod raw;
 mod software;
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::config::EncoderChoice;
 
-pub use choose::{Chosen, FIRST_RETRY, Machine, Makers};
+pub use choose::{Chosen, Machine, Makers, Opened};
+pub use failures::{FIRST_RETRY, Failures};
 pub use software::Software;
 
 /// Turns pictures into access units, in order, without B-pictures.
+///
+/// To drop one takes as long as its device hangs: [`away::let_go`] does so on another thread.
 pub trait Encoder: Send {
     /// Codes one picture. A pipelined encoder may answer with the unit of an *earlier* picture:
     /// the unit carries the time of the picture that it belongs to.
@@ -137,12 +143,15 @@ impl Settings {
 /// works, else software. [`Encoder::poll_news`] tells which and why.
 ///
 /// Hardware that fails while it runs is replaced by software within the same picture, whatever
-/// the choice, and tried again after [`FIRST_RETRY`].
+/// the choice, and tried again after [`FIRST_RETRY`]; until then no other encoder of this process
+/// is opened on it.
 ///
 /// # Errors
 /// Settings outside their bounds; with `Hardware`, that there is none that works.
 pub fn open(settings: &Settings, choice: EncoderChoice) -> Result<Box<dyn Encoder>, EncodeError> {
-    Ok(Box::new(Chosen::open(Box::new(Machine), settings, choice)?))
+    static FAILURES: LazyLock<Failures> = LazyLock::new(Failures::default);
+    let chosen = Chosen::open(Machine, FAILURES.clone(), settings, choice)?;
+    Ok(Box::new(chosen))
 }
 
 /// One plane of samples: rows of 8-bit values, `stride` bytes apart.
@@ -261,6 +270,8 @@ pub enum EncodeError {
     },
     #[error("{node}: {why}")]
     HardwareUnfit { node: String, why: String },
+    #[error("{node} failed before ({why})")]
+    HardwareFailed { node: String, why: String },
     #[error("{node}: no coded picture for {millis} ms")]
     HardwareSilent { node: String, millis: u64 },
     #[error("{node}: damaged picture, {in_a_row} in a row")]
@@ -274,6 +285,7 @@ impl EncodeError {
             Self::NoHardware
             | Self::Hardware { .. }
             | Self::HardwareUnfit { .. }
+            | Self::HardwareFailed { .. }
             | Self::HardwareSilent { .. } => true,
             Self::Damaged { in_a_row, .. } => *in_a_row >= MAX_DAMAGED,
             Self::Size { .. }

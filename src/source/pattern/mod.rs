@@ -25,19 +25,22 @@ use crate::config::{EncoderChoice, Pattern};
 use crate::media::{CameraId, Demand, SourceEvent};
 use crate::source::encode::{self, EncodeError, Encoder, Settings};
 use crate::source::worker;
+use run::Maker;
 
 /// Starts the thread of one test picture. It waits for [`Demand::Open`], and ends when the other
-/// end of `demands` is dropped or nobody listens to `events` any more.
+/// end of `demands` is dropped or nobody listens to `events` any more. The `max_errors`-th error
+/// in a row starts its encoder anew.
 pub fn start(
     id: CameraId,
     name: &str,
-    pattern: Pattern,
+    (pattern, max_errors): (Pattern, u32),
     events: Sender<(CameraId, SourceEvent)>,
     demands: UnboundedReceiver<Demand>,
 ) {
     // Always by software: it stands for itself where nothing else can be had.
     let opener = |settings: &Settings| encode::open(settings, EncoderChoice::Software);
-    start_with(id, name, pattern, events, demands, Box::new(opener));
+    let opener = Box::new(opener);
+    start_with(id, name, (pattern, max_errors), events, demands, opener);
 }
 
 /// How a run gets its encoder.
@@ -46,13 +49,18 @@ type Opener = Box<dyn Fn(&Settings) -> Result<Box<dyn Encoder>, EncodeError> + S
 fn start_with(
     id: CameraId,
     name: &str,
-    pattern: Pattern,
+    (pattern, max_errors): (Pattern, u32),
     events: Sender<(CameraId, SourceEvent)>,
     demands: UnboundedReceiver<Demand>,
     opener: Opener,
 ) {
     worker::start("pattern", id, name, events, demands, move |worker| {
-        run::run(worker, &pattern, &opener)
+        let maker = Maker {
+            pattern: &pattern,
+            opener: &opener,
+            max_errors,
+        };
+        run::run(worker, &maker)
     });
 }
 

@@ -17,12 +17,12 @@ use crate::media::{
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
+use crate::source::tolerance::{Tolerance, Verdict};
 use crate::source::worker::{End, Gone, Listened, Worker};
 
-pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Result<End, Gone> {
-    let maker = Maker { pattern, opener };
+pub(super) fn run(worker: &mut Worker, maker: &Maker<'_>) -> Result<End, Gone> {
     worker.tell(SourceEvent::Opening)?;
-    let mut run = match open(worker, &maker) {
+    let mut run = match open(worker, maker) {
         Ok(run) => run,
         Err(error) => return Ok(failed(DownReason::Internal, &error)),
     };
@@ -37,24 +37,25 @@ pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Re
     report_load(worker, &mut run)?;
     loop {
         if worker.listen(Some(run.pace.due()))? == Listened::Closed {
-            debug!(camera = worker.name, tally = ?run.all, "closed");
+            debug!(camera = worker.name, left_out = ?run.left_out, "closed");
             return Ok(End::Closed);
         }
         if let Some(error) = step(worker, &mut run)? {
-            run.errors_in_a_row += 1;
             run.after_loss = true;
             run.encoder.force_key_frame();
+            let verdict = run.tolerance.on_error();
+            let (Verdict::Tolerated(in_a_row) | Verdict::TooMany(in_a_row)) = verdict;
             worker.tell(SourceEvent::Error {
                 kind: ErrorKind::Encode,
-                in_a_row: run.errors_in_a_row,
+                in_a_row,
                 detail: error.chain(),
             })?;
-            if run.errors_in_a_row >= MAX_ERRORS {
+            if verdict == Verdict::TooMany(in_a_row) {
                 return Ok(failed(DownReason::Errors, &error));
             }
         }
         if let Some(step) = run.step.take()
-            && let Err(error) = follow_step(worker, &maker, &mut run, step)
+            && let Err(error) = follow_step(worker, maker, &mut run, step)
         {
             return Ok(failed(DownReason::Internal, &error));
         }
@@ -62,7 +63,7 @@ pub(super) fn run(worker: &mut Worker, pattern: &Pattern, opener: &Opener) -> Re
         if worker.place()?.is_some() {
             report_load(worker, &mut run)?;
         }
-        report(worker, &mut run)?;
+        tell_left_out(worker, &mut run)?;
     }
 }
 
@@ -83,10 +84,9 @@ pub(super) fn open(worker: &Worker, maker: &Maker<'_>) -> Result<Run, EncodeErro
         number: 0,
         last_ticks: -1,
         after_loss: false,
-        errors_in_a_row: 0,
-        all: Tally::default(),
-        told: Tally::default(),
-        told_at: start,
+        tolerance: Tolerance::new(maker.max_errors),
+        left_out: LeftOut::default(),
+        told: (LeftOut::default(), start),
         overload: Overload::new(full),
         reporter: Reporter::default(),
         step: None,
@@ -116,7 +116,7 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
     while let Some(news) = run.encoder.poll_news() {
         match news {
             News::Chosen(said) => {
-                info!(camera = %worker.name, encoder = said, "encoder chosen");
+                info!(camera = worker.name, encoder = said, "encoder chosen");
                 run.reporter.set_encoder(said);
             }
             News::Fault(detail) => worker.tell(SourceEvent::Error {
@@ -135,12 +135,12 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
 /// One beat: at most one picture. An error of the encoder is handed back.
 pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
     let taken = Instant::now();
-    run.all.late += run.pace.take(taken);
+    run.left_out.late += run.pace.take(taken);
     if std::mem::take(&mut worker.orders.key_frame) {
         run.encoder.force_key_frame();
     }
     let Some(place) = worker.place()? else {
-        run.all.full += 1;
+        run.left_out.full += 1;
         return Ok(None);
     };
     run.follow(worker.orders.bitrate, &worker.name);
@@ -152,26 +152,23 @@ pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeEr
     Ok(None)
 }
 
-/// Says from time to time that pictures were left out.
-fn report(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+/// Has the pictures counted that were left out.
+fn tell_left_out(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+    let (told, at) = run.told;
     let now = Instant::now();
-    let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
-    if late + full == 0 || now < run.told_at + REPORT_EVERY {
+    if run.left_out == told || now < at + TELL_EVERY {
         return Ok(());
     }
-    (run.told, run.told_at) = (run.all, now);
-    warn!(camera = %worker.name, late, full, "pictures left out");
-    worker.tell(SourceEvent::LeftOut(LeftOut {
-        lost: 0,
-        late: run.all.late,
-        full: run.all.full,
-    }))
+    run.told = (run.left_out, now);
+    worker.tell(SourceEvent::LeftOut(run.left_out.since(told)))
 }
 
 /// What the encoder and painter of a run are made by.
 pub(super) struct Maker<'a> {
     pub(super) pattern: &'a Pattern,
     pub(super) opener: &'a Opener,
+    /// So many refused pictures in a row start the encoder anew.
+    pub(super) max_errors: u32,
 }
 
 impl Maker<'_> {
@@ -208,26 +205,14 @@ pub(super) struct Run {
     number: u64,
     last_ticks: i64,
     after_loss: bool,
-    errors_in_a_row: u32,
-    all: Tally,
-    /// Of `all`, what was reported, and when.
-    told: Tally,
-    told_at: Instant,
+    tolerance: Tolerance,
+    left_out: LeftOut,
+    /// What of `left_out` was told, and when.
+    told: (LeftOut, Instant),
     overload: Overload,
     reporter: Reporter,
     /// To be taken before the next picture.
     step: Option<Step>,
-}
-
-/// Pictures that were not coded.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    /// Their time had passed.
-    late: u64,
-    /// No place in the channel.
-    full: u64,
-    /// Left out by rate control.
-    skipped: u64,
 }
 
 impl Run {
@@ -265,16 +250,12 @@ impl Run {
         };
         Ok(match coded {
             Coded::Unit(unit) => Some(self.hand_on(unit, stages)),
-            Coded::Skipped => {
-                self.all.skipped += 1;
-                None
-            }
-            Coded::Pending => None,
+            Coded::Skipped | Coded::Pending => None,
         })
     }
 
     fn hand_on(&mut self, unit: Unit, stages: Stages) -> AccessUnit {
-        self.errors_in_a_row = 0;
+        self.tolerance.on_handed_on();
         AccessUnit {
             codec: Codec::H264,
             data: unit.data,
@@ -299,7 +280,5 @@ fn wall_clock() -> Duration {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
-/// So many refused pictures in a row start the encoder anew.
-const MAX_ERRORS: u32 = 10;
 /// Pictures left out are told at most so often.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: Duration = Duration::from_secs(1);

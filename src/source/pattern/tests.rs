@@ -81,6 +81,10 @@ struct Bench {
 impl Bench {
     /// `act` is made anew for each run.
     fn new(places: usize, act: impl Fn() -> Act + Send + 'static) -> Self {
+        Self::tolerating(10, places, act)
+    }
+
+    fn tolerating(max_errors: u32, places: usize, act: impl Fn() -> Act + Send + 'static) -> Self {
         let (demands, receiver) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::channel(places);
         let seen = Arc::new(Seen::default());
@@ -100,7 +104,8 @@ impl Bench {
             fps: 60,
             bitrate: 100_000,
         };
-        start_with(CameraId(7), "door", pattern, sender, receiver, opener);
+        let what = (pattern, max_errors);
+        start_with(CameraId(7), "door", what, sender, receiver, opener);
         Self {
             demands,
             events,
@@ -266,6 +271,18 @@ fn nine_refused_pictures_are_tolerated_and_ten_restart_the_encoder() {
 }
 
 #[test]
+fn the_configured_number_of_errors_is_the_one_that_counts() {
+    let broken = || -> Act { Box::new(|_| Err(refused())) };
+    for max_errors in [1, 3, 20] {
+        let mut bench = Bench::tolerating(max_errors, 64, broken);
+        bench.demand(Demand::Open);
+        bench.opens();
+        bench.expect_errors(max_errors);
+        assert!(matches!(bench.next(), SourceEvent::Down { .. }));
+    }
+}
+
+#[test]
 fn an_encoder_that_cannot_be_had_is_told_and_tried_again() {
     let (demands, receiver) = mpsc::unbounded_channel();
     let (sender, mut events) = mpsc::channel(8);
@@ -273,7 +290,7 @@ fn an_encoder_that_cannot_be_had_is_told_and_tried_again() {
         width: 8,
         ..Pattern::default()
     };
-    start(CameraId(0), "tiny", impossible, sender, receiver);
+    start(CameraId(0), "tiny", (impossible, 10), sender, receiver);
     demands.send(Demand::Open).expect("listens");
     let opening = events.blocking_recv();
     assert!(matches!(opening, Some((_, SourceEvent::Opening))));
@@ -366,6 +383,7 @@ fn a_smaller_step_opens_another_encoder_and_time_goes_on() {
     let maker = Maker {
         pattern: &pattern,
         opener: &opener,
+        max_errors: 10,
     };
     let mut worker = Worker::new(CameraId(7), "door".to_owned(), events, receiver);
     let mut run = open(&worker, &maker).expect("opens");

@@ -32,7 +32,7 @@ pub fn streams() -> usize {
 }
 
 /// One more stream is left behind.
-pub(super) fn leave_stream() {
+pub(in crate::source) fn leave_stream() {
     if STREAMS.fetch_add(1, SeqCst) + 1 > MAX_STREAMS {
         ALARM.send_replace(true);
     }

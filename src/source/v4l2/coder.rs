@@ -4,6 +4,7 @@
 //! slow.
 //! Not here: which pictures (capture), when to step (encode::overload).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::capture::{EncoderOpener, Fault};
@@ -13,6 +14,7 @@ use crate::config::{self, EncoderChoice};
 use crate::media::pixel::PixelFormat;
 use crate::media::{AccessUnit, Codec, ErrorKind, Load, Stages};
 use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
+use crate::source::encode::away::{Making, Progress, let_go};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{
@@ -23,8 +25,10 @@ pub(super) struct Coder {
     format: PixelFormat,
     decoder: Decoder,
     encoder: Box<dyn Encoder>,
-    /// For another encoder, of a smaller size.
-    make: Box<Make>,
+    /// For another encoder, of another size.
+    make: Arc<Make>,
+    /// The one that takes over once it is there.
+    next: Option<Next>,
     settings: Settings,
     bitrate: Option<u32>,
     overload: Overload,
@@ -36,7 +40,13 @@ pub(super) struct Coder {
     new_rate: Option<u32>,
 }
 
-type Make = dyn Fn(&Settings) -> Result<Box<dyn Encoder>, EncodeError>;
+type Make = dyn Fn(&Settings) -> Result<Box<dyn Encoder>, EncodeError> + Send + Sync;
+
+/// An encoder that is being opened, and for what.
+struct Next {
+    making: Making<Result<Box<dyn Encoder>, EncodeError>>,
+    settings: Settings,
+}
 
 impl Coder {
     /// Sets both up; the error is for a person.
@@ -44,7 +54,7 @@ impl Coder {
         format: PixelFormat,
         agreed: &Agreed,
         wish: &config::V4l2,
-        opener: &std::sync::Arc<EncoderOpener>,
+        opener: &Arc<EncoderOpener>,
         bitrate: Option<u32>,
     ) -> Result<Self, String> {
         let (width, height) = agreed.size;
@@ -59,13 +69,14 @@ impl Coder {
             fps,
             ceiling: wish.bitrate.unwrap_or_else(usual),
         };
-        let (opener, choice): (_, EncoderChoice) = (std::sync::Arc::clone(opener), wish.encoder);
+        let (opener, choice): (_, EncoderChoice) = (Arc::clone(opener), wish.encoder);
         let make = move |settings: &Settings| opener(settings, choice);
         let mut coder = Self {
             format,
             decoder,
             encoder: make(&settings).map_err(|error| error.chain())?,
-            make: Box::new(make),
+            make: Arc::new(make),
+            next: None,
             settings,
             bitrate: None,
             overload: Overload::new(Step {
@@ -130,6 +141,7 @@ impl Coder {
         if let Some(step) = self.step.take() {
             self.follow_step(step)?;
         }
+        self.take_next()?;
         let begun = Instant::now();
         let strides = agreed.strides.iter().copied().chain(std::iter::repeat(0));
         let planes: Vec<PlaneRef<'_>> = planes
@@ -173,29 +185,57 @@ impl Coder {
         }))
     }
 
-    /// Goes on at another rate or size.
-    fn follow_step(&mut self, step: Step) -> Result<(), EncodeError> {
+    /// Goes on at another rate at once, at another size as soon as there is an encoder for it:
+    /// hardware takes its time, and pictures do not wait for it.
+    fn follow_step(&mut self, step: Step) -> Result<(), Fault> {
         self.new_rate = Some(step.fps);
         let (width, height) = step.size;
-        let now = (self.settings.width, self.settings.height);
-        self.settings = Settings {
+        let settings = Settings {
             width,
             height,
             fps: step.fps,
             ..self.settings
         };
-        if now == step.size {
-            return self.encoder.set_frame_rate(step.fps);
+        self.next = None;
+        if (self.settings.width, self.settings.height) == step.size {
+            self.settings = settings;
+            return Ok(self.encoder.set_frame_rate(step.fps)?);
         }
-        self.encoder = (self.make)(&self.settings)?;
+        let make = Arc::clone(&self.make);
+        let Some(making) = Making::begin(move || make(&settings)) else {
+            let detail = "no thread to open another encoder";
+            return Err(Fault::new(ErrorKind::Encode, detail));
+        };
+        self.next = Some(Next { making, settings });
+        Ok(())
+    }
+
+    /// Goes on with the next encoder once it is there.
+    fn take_next(&mut self) -> Result<(), Fault> {
+        let Some(next) = &mut self.next else {
+            return Ok(());
+        };
+        let made = match next.making.poll() {
+            Progress::Pending => return Ok(()),
+            Progress::Made(made) => made.map_err(Fault::from),
+            Progress::Lost => Err(Fault::new(ErrorKind::Encode, "opening an encoder panicked")),
+        };
+        self.settings = match (self.next.take(), made) {
+            (Some(next), Ok(encoder)) => {
+                let_go(std::mem::replace(&mut self.encoder, encoder));
+                next.settings
+            }
+            (_, Err(fault)) => return Err(fault),
+            (None, Ok(_)) => return Ok(()),
+        };
         self.encoder.force_key_frame();
-        let size = (width as usize, height as usize);
+        let size = (self.settings.width as usize, self.settings.height as usize);
         let is_whole = self.decoder.even_size() == size;
         self.scaled = (!is_whole).then(|| Scaled::new(size));
-        match self.bitrate {
-            Some(bps) => self.encoder.set_bitrate(bps),
-            None => Ok(()),
+        if let Some(bps) = self.bitrate {
+            self.encoder.set_bitrate(bps)?;
         }
+        Ok(())
     }
 }
 
@@ -224,7 +264,70 @@ const USUAL_MAX: u32 = 8_000_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
+    use crate::config::DeviceName;
+    use crate::media::h264::{SpsFacts, nal_units};
+    use crate::media::pixel::Colour;
+    use crate::source::encode::Software;
+    use crate::source::v4l2::mode::Coding;
+
+    fn size_of(unit: &AccessUnit) -> Option<(u32, u32)> {
+        let facts = nal_units(&unit.data).find_map(SpsFacts::parse);
+        facts.and_then(|facts| facts.size)
+    }
+
+    #[test]
+    fn pictures_go_on_at_the_old_size_until_an_encoder_of_the_new_one_is_there() {
+        // The first is there at once, the second when it may be.
+        let (open, gate) = mpsc::channel::<()>();
+        let gates = Mutex::new(vec![Some(gate), None]);
+        let opener: Arc<EncoderOpener> = Arc::new(move |settings, _| {
+            let gate = gates.lock().unwrap().pop().flatten();
+            let _ = gate.map(|gate| gate.recv());
+            Ok(Box::new(Software::open(settings)?))
+        });
+        let format = PixelFormat::Grey;
+        let agreed = Agreed {
+            coding: Coding::Raw(format),
+            size: (640, 360),
+            strides: vec![640],
+            colour: Colour::of_stream(360),
+            fps: 30.0,
+            is_limited: false,
+        };
+        let wish = config::V4l2::new(DeviceName::new("fake"));
+        let mut coder = Coder::open(format, &agreed, &wish, &opener, None).expect("opens");
+        let picture = vec![100; 640 * 360];
+        let mut ticks = 0;
+        let mut next = |coder: &mut Coder| {
+            ticks += 3000;
+            let coded = coder.code(&agreed, &[&picture], (ticks, Instant::now()));
+            coded.ok().flatten().expect("a unit")
+        };
+        assert_eq!(size_of(&next(&mut coder)), Some((640, 360)));
+        coder.step = Some(Step {
+            fps: 15,
+            size: (480, 270),
+        });
+        for _ in 0..20 {
+            assert!(!next(&mut coder).is_key_frame, "the old one codes on");
+        }
+        assert_eq!(coder.take_new_rate(), Some(15), "fewer at once");
+        drop(open);
+        let first = loop {
+            let unit = next(&mut coder);
+            if unit.is_key_frame {
+                break unit;
+            }
+            thread::yield_now();
+        };
+        assert_eq!(size_of(&first), Some((480, 270)));
+        assert!(!next(&mut coder).is_key_frame);
+    }
 
     #[test]
     fn the_usual_bit_rate_follows_size_and_rate_within_bounds() {

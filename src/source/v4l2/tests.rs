@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::abandoned;
@@ -28,7 +29,7 @@ use crate::source::{Events, SourceHandle};
 /// What the camera does next.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A good picture with this number; each is 40 ms after the one before.
+    /// A good picture with this number and its brightness; each is 40 ms after the one before.
     Picture(u32),
     Damaged,
     /// Half a picture, and no word of it from the driver.
@@ -37,6 +38,8 @@ enum Step {
     Panics,
     /// Until `World::release`.
     Hangs,
+    /// Nothing until `World::release`, as a camera between two pictures.
+    Rests,
 }
 
 /// The camera, its cable and its script.
@@ -48,6 +51,8 @@ struct World {
     is_silent: AtomicBool,
     is_away: AtomicBool,
     release: AtomicBool,
+    /// A script is at `Step::Hangs` or `Step::Rests`.
+    waits: AtomicBool,
     open: AtomicI32,
     most_open: AtomicI32,
     opened: AtomicU32,
@@ -55,7 +60,15 @@ struct World {
     /// The hardware fails with the next picture, and software takes over.
     falls: AtomicBool,
     key_frames_asked: AtomicU32,
-    coded: Mutex<Vec<i64>>,
+    bitrate: AtomicU32,
+    /// Time and brightness of each picture.
+    coded: Mutex<Vec<(i64, u8)>>,
+}
+
+/// What a picture looks like, so that it is known again once it was coded; within the limits of
+/// video levels, where grey is taken as it is.
+fn brightness(number: u32) -> u8 {
+    16 + (number % 200) as u8
 }
 
 struct Fake(Arc<World>);
@@ -117,14 +130,18 @@ impl Camera for FakeCamera {
         let mut ready = Ready::default();
         match self.script.front() {
             Some(Step::Panics) => panic!("a driver's oddity: secret data"),
-            Some(Step::Hangs) => {
+            Some(step @ (Step::Hangs | Step::Rests)) => {
+                self.world.waits.store(true, SeqCst);
+                // A driver that hangs: no condition that a test could wait for as it would.
                 while !self.world.release.load(SeqCst) {
                     thread::sleep(Duration::from_millis(1));
                 }
+                ready.read = matches!(step, Step::Rests);
                 self.script.pop_front();
             }
             Some(_) => ready.read = true,
             None => {
+                // A real camera takes its time; one that does not would fill the channel.
                 thread::sleep(Duration::from_millis(1));
                 ready.read = !self.world.is_silent.load(SeqCst);
             }
@@ -136,14 +153,16 @@ impl Camera for FakeCamera {
         let step = self.script.pop_front();
         let step = step.unwrap_or(Step::Picture(self.number.wrapping_add(1)));
         self.stamp += Duration::from_millis(40);
-        self.picture = vec![128; 256];
         let mut flags = 0x2000; // monotonic
         match step {
-            Step::Picture(number) => self.number = number,
+            Step::Picture(number) => {
+                self.number = number;
+                self.picture = vec![brightness(number); 256];
+            }
             Step::Damaged => flags |= 0x40,
-            Step::Short => self.picture.truncate(100),
+            Step::Short => self.picture = vec![0; 100],
             Step::Fails(errno) => return Err(errno),
-            Step::Panics | Step::Hangs => unreachable!("seen by wait"),
+            Step::Panics | Step::Hangs | Step::Rests => unreachable!("seen by wait"),
         }
         Ok(Dequeued {
             index: 0,
@@ -185,7 +204,10 @@ impl Encoder for FakeEncoder {
         {
             return Err(EncodeError::Bitrate(0));
         }
-        self.world.coded.lock().unwrap().push(picture.ticks);
+        let brightness = picture.planes()[0].data[0];
+        let mut coded = self.world.coded.lock().unwrap();
+        coded.push((picture.ticks, brightness));
+        drop(coded);
         Ok(Coded::Unit(Unit {
             data: vec![0, 0, 1, 0x65].into(),
             is_key_frame: std::mem::take(&mut self.wants_key_frame),
@@ -199,7 +221,8 @@ impl Encoder for FakeEncoder {
         self.world.key_frames_asked.fetch_add(1, SeqCst);
     }
 
-    fn set_bitrate(&mut self, _: u32) -> Result<(), EncodeError> {
+    fn set_bitrate(&mut self, bps: u32) -> Result<(), EncodeError> {
+        self.world.bitrate.store(bps, SeqCst);
         Ok(())
     }
 
@@ -325,6 +348,26 @@ async fn a_camera_opens_plays_in_its_own_time_and_is_really_closed() {
         .await;
     bench.closed().await;
     assert_eq!(bench.world.open.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_order_that_comes_while_a_picture_is_waited_for_makes_that_very_picture_a_key_frame() {
+    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Rests, Step::Picture(2)]]);
+    assert!(bench.unit().await.is_key_frame, "the first of a run");
+    while !bench.world.waits.load(SeqCst) {
+        yield_now().await;
+    }
+    bench.handle.demand(Demand::KeyFrame);
+    bench.handle.demand(Demand::Bitrate(300_000));
+    // The keeper's turn.
+    for _ in 0..10 {
+        yield_now().await;
+    }
+    assert_eq!(bench.world.bitrate.load(SeqCst), 0, "not seen before");
+    bench.world.release.store(true, SeqCst);
+    assert!(bench.unit().await.is_key_frame);
+    assert_eq!(bench.world.bitrate.load(SeqCst), 300_000);
+    assert!(!bench.unit().await.is_key_frame);
 }
 
 #[tokio::test]
@@ -475,8 +518,8 @@ async fn pictures_that_the_driver_left_out_are_counted_and_are_no_error_of_a_row
     let mut lost = 0;
     let reason = bench
         .until(|event| match event {
-            SourceEvent::Lost(pictures) => {
-                lost += pictures;
+            SourceEvent::LeftOut(pictures) => {
+                lost += pictures.lost;
                 None
             }
             SourceEvent::Down { reason, detail, .. } => {
@@ -496,8 +539,8 @@ async fn of_pictures_that_wait_the_newest_is_coded() {
     let mut bench = Bench::open(&[&waiting]);
     bench.world.is_silent.store(true, SeqCst);
     bench.unit().await;
-    // The first of a run counts from zero, whichever it was: it is the only one.
-    assert_eq!(*bench.world.coded.lock().unwrap(), [0]);
+    // The first of a run counts from zero, whichever it was.
+    assert_eq!(*bench.world.coded.lock().unwrap(), [(0, brightness(5))]);
     assert_eq!(bench.down().await.0, DownReason::Stalled);
 }
 
@@ -506,7 +549,8 @@ async fn a_panic_costs_one_restart_and_is_told_without_its_data() {
     let mut bench = Bench::open(&[&[Step::Picture(1), Step::Panics]]);
     let (reason, detail) = bench.down().await;
     assert_eq!(reason, DownReason::Internal);
-    assert!(detail.contains("panicked"), "{detail}");
+    assert!(detail.contains("panicked: a driver's oddity"), "{detail}");
+    assert!(!detail.contains("secret"), "{detail}");
     bench.opening().await;
     bench.unit().await;
     bench.closed().await;
@@ -549,7 +593,7 @@ async fn a_thousand_random_opens_and_closes_leave_one_camera_or_none() {
         // Some at once, some after a while.
         for _ in 0..(random >> 8) % 6 {
             while bench.events.try_recv().is_ok() {}
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         if random.is_multiple_of(16) {
             let _ = timeout(Duration::from_millis(3), bench.events.recv()).await;
@@ -581,7 +625,7 @@ async fn a_loop_that_is_gone_ends_the_thread() {
     let until = Instant::now() + Duration::from_secs(5);
     while world.opened.load(SeqCst) > 0 && world.open.load(SeqCst) > 0 {
         assert!(Instant::now() < until);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // nobody is left to tell
     }
     drop(handle);
 }

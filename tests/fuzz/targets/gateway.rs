@@ -141,7 +141,7 @@ impl<'a> World<'a> {
         self.gateway
             .handle_datagram(self.now, from, OURS.into(), bytes);
         if self.byte()? == 0 {
-            self.gateway.handle_refused(from);
+            self.gateway.handle_refused(from, 1);
         }
         Some(())
     }
@@ -254,7 +254,7 @@ impl<'a> World<'a> {
             can_force_key_frame: can,
             can_change_rate: can,
         };
-        let event = match self.byte()? % 9 {
+        let event = match self.byte()? % 8 {
             0 => SourceEvent::Opening,
             1 => SourceEvent::Playing(abilities(true)),
             2 => SourceEvent::Playing(abilities(false)),
@@ -265,8 +265,10 @@ impl<'a> World<'a> {
                 in_a_row: 3,
                 detail: String::new(),
             },
-            6 => SourceEvent::Lost(2),
-            7 => SourceEvent::LeftOut(LeftOut::default()),
+            6 => SourceEvent::LeftOut(LeftOut {
+                lost: 2,
+                ..LeftOut::default()
+            }),
             _ => SourceEvent::Down {
                 reason: DownReason::Unreachable,
                 detail: String::new(),

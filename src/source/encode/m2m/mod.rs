@@ -11,6 +11,7 @@
 //! (the newest raw picture wins, and nothing coded is ever dropped).
 
 mod layout;
+mod limits;
 mod pending;
 mod setup;
 
@@ -27,6 +28,7 @@ use crate::media::h264::{SpsFacts, nal_type, nal_type_of, nal_units};
 use crate::source::v4l2::sys::{self, Buffers, Dequeued, Queue};
 use layout::Layout;
 pub use layout::Pixel;
+pub use limits::Limits;
 use pending::Pending;
 use setup::{Call, control};
 pub use setup::{Found, MAX_NODES, find, look};
@@ -69,14 +71,9 @@ impl Hardware {
     /// Settings outside their bounds; calls that fail; a device that cannot be asked for key
     /// frames, gives no picture within [`PROBE_LIMIT`], or codes something else than we asked.
     pub fn open(found: &Found, settings: &Settings) -> Result<Self, EncodeError> {
-        let mut last = EncodeError::NoHardware;
-        for pixel in &found.pixels {
-            match Self::open_as(&found.path, settings, *pixel) {
-                Ok(encoder) => return Ok(encoder),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        first_that_works(&found.pixels, |pixel| {
+            Self::open_as(&found.path, settings, pixel)
+        })
     }
 
     /// As [`Hardware::open`], with pictures written in one format.
@@ -134,8 +131,7 @@ impl Hardware {
         let coded = self.encode(&picture)?;
         let call = Call(&self.path);
         let Coded::Unit(unit) = coded else {
-            let why = format!("no coded picture within {} ms", PROBE_LIMIT.as_millis());
-            return Err(call.unfit(why));
+            return Err(self.silent());
         };
         let mut headers = nal_units(&unit.data).filter(|nal| nal_type_of(nal) == nal_type::SPS);
         let facts = headers.next().and_then(SpsFacts::parse);
@@ -371,6 +367,23 @@ impl Encoder for Hardware {
     }
 }
 
+/// The first format that the device codes. One that does not answer is asked for no other: that
+/// would only take as long again.
+fn first_that_works<T>(
+    pixels: &[Pixel],
+    mut open: impl FnMut(Pixel) -> Result<T, EncodeError>,
+) -> Result<T, EncodeError> {
+    let mut last = EncodeError::NoHardware;
+    for pixel in pixels {
+        match open(*pixel) {
+            Ok(encoder) => return Ok(encoder),
+            Err(error @ EncodeError::HardwareSilent { .. }) => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// A frame interval: longer, and the next picture would wait for this one. A device that needs
 /// more than a quarter of a second is no use at any rate.
 fn patience(fps: u32) -> Duration {
@@ -383,3 +396,41 @@ const BUFFERS: u32 = 4;
 pub const SILENCE: Duration = Duration::from_secs(1);
 /// So long may it take for its very first picture: firmware is started, clocks are raised.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_does_not_answer_is_asked_once_and_one_that_refuses_for_every_format() {
+        let node = || "/dev/video11".to_owned();
+        let why = "takes no NV12".to_owned();
+        let refused = || EncodeError::HardwareUnfit {
+            node: node(),
+            why: why.clone(),
+        };
+        let silent = || EncodeError::HardwareSilent {
+            node: node(),
+            millis: 1000,
+        };
+        let asked = |error: &dyn Fn() -> EncodeError| {
+            let mut times = 0;
+            let opened = first_that_works::<()>(&Pixel::ALL, |_| {
+                times += 1;
+                Err(error())
+            });
+            assert!(opened.is_err());
+            times
+        };
+        assert_eq!(asked(&silent), 1);
+        assert_eq!(asked(&refused), Pixel::ALL.len());
+        let works = first_that_works(&Pixel::ALL, |pixel| {
+            if pixel == Pixel::ALL[1] {
+                Ok(pixel)
+            } else {
+                Err(refused())
+            }
+        });
+        assert_eq!(works.ok(), Some(Pixel::ALL[1]));
+    }
+}

@@ -36,9 +36,6 @@ macro_rules! plain {
                 assert!(fits);
             };
         )*
-        #[cfg(test)]
-        const SIZES: &[(&str, usize, usize)] =
-            &[$((stringify!($name), mem::size_of::<raw::$name>(), $wide)),*];
     };
 }
 
@@ -95,16 +92,3 @@ pub(super) mod ioctl {
 
 #[allow(non_camel_case_types)]
 pub(super) type libc_int = std::os::raw::c_int;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_pointer_width = "64")]
-    fn structs_have_the_sizes_that_the_kernel_expects() {
-        for (name, size, expected) in SIZES {
-            assert_eq!(size, expected, "{name}");
-        }
-    }
-}
