@@ -1,11 +1,19 @@
 // Cases without a browser: the page's pure parts.
 
 import assert from 'node:assert/strict';
-import { fragment } from '../../src/net/page/whep.js';
-import { badges, describe, facts, rate, size, span } from '../../src/net/page/words.js';
+import { readFileSync } from 'node:fs';
 import { camera } from './mock.mjs';
 
+const { fragment } = await pageModule('whep.js');
+const { badges, describe, facts, rate, size, span } = await pageModule('words.js');
+
 const LIVE = { state: 'playing', stale: 40, isBlocked: false, why: '', status: 0, retryInMs: 0 };
+
+/** By its text: Node 18 takes a .js file that lies in no package for CommonJS. */
+function pageModule(file) {
+  const text = readFileSync(new URL(`../../src/net/page/${file}`, import.meta.url), 'utf8');
+  return import(`data:text/javascript,${encodeURIComponent(text)}`);
+}
 
 function spansAndRatesReadWell() {
   const spans = [[-5, '0.0 s'], [420, '0.4 s'], [12_900, '12 s'], [60_000, '1 min'], [200_000, '3 min 20 s'],
