@@ -357,7 +357,7 @@ fn a_device_that_is_unbound_is_replaced_within_the_same_picture() {
     let until = Instant::now() + Duration::from_secs(10);
     while m2m::find().is_empty() {
         assert!(Instant::now() < until, "the node comes back");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20)); // nothing tells when a node appears
     }
     let pixel = Pixel::Nv12;
     let node = m2m::find().remove(0).path;

@@ -67,6 +67,8 @@ pub(super) struct Camera {
     pub(super) notes: Vec<String>,
     pub(super) load: Option<Box<Load>>,
     pub(super) stages: StageTimings,
+    /// It has played, and has not been down since.
+    is_proven: bool,
     /// What the source was told last.
     is_wanted: bool,
     /// Nobody watches an `on_demand` camera since; closed at this moment.
@@ -96,6 +98,7 @@ impl Camera {
             notes: Vec::new(),
             load: None,
             stages: StageTimings::default(),
+            is_proven: false,
             is_wanted: false,
             close_at: None,
         }
@@ -225,9 +228,25 @@ impl Camera {
             return Reaction::None;
         }
         debug!(camera = %self.config.name, from = self.state.as_str(), to = next.as_str(), "state");
+        match &next {
+            State::Playing => self.is_proven = true,
+            State::Down { .. } => self.is_proven = false,
+            State::Idle | State::Opening | State::Waiting => {}
+        }
         self.state = next;
         self.since = now;
         Reaction::None
+    }
+
+    /// It plays, or need not. One that is opened for a viewer is up if it was so the last time;
+    /// one that has yet to prove itself is not.
+    pub(super) fn is_up(&self) -> bool {
+        match self.state {
+            State::Playing => true,
+            State::Idle => self.config.on_demand,
+            State::Opening | State::Waiting => self.is_proven,
+            State::Down { .. } => false,
+        }
     }
 
     pub(super) fn add_viewer(&mut self, id: ViewerId) {

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use super::viewer::ViewerId;
 use crate::session::find_by_ufrag;
 
-/// Addresses remembered for one viewer; the oldest is forgotten first.
+/// Addresses remembered for one viewer; the oldest is forgotten first, but never the one that its
+/// media goes to: anybody who has seen one of its STUN requests can repeat it from elsewhere.
 const MAX_ADDRESSES: usize = 8;
 /// Ufrags that name one viewer; each ICE restart brings one, the oldest is forgotten first.
 const MAX_UFRAGS: usize = 4;
@@ -15,8 +16,29 @@ const MAX_UFRAGS: usize = 4;
 pub(super) struct Demux {
     by_address: HashMap<SocketAddr, ViewerId>,
     by_ufrag: HashMap<String, ViewerId>,
-    addresses: HashMap<ViewerId, VecDeque<SocketAddr>>,
+    addresses: HashMap<ViewerId, Known>,
     ufrags: HashMap<ViewerId, VecDeque<String>>,
+}
+
+/// The addresses of one viewer.
+#[derive(Debug, Default)]
+struct Known {
+    /// Oldest first.
+    addresses: VecDeque<SocketAddr>,
+    /// One of them: where its media goes.
+    path: Option<SocketAddr>,
+}
+
+impl Known {
+    /// Forgets what is too many.
+    fn cut(&mut self) -> Option<SocketAddr> {
+        if self.addresses.len() <= MAX_ADDRESSES {
+            return None;
+        }
+        let is_spare = |address: &SocketAddr| Some(*address) != self.path;
+        let oldest = self.addresses.iter().position(is_spare)?;
+        self.addresses.remove(oldest)
+    }
 }
 
 impl Demux {
@@ -40,12 +62,16 @@ impl Demux {
             return;
         }
         let known = self.addresses.entry(id).or_default();
-        known.push_back(address);
-        if known.len() > MAX_ADDRESSES
-            && let Some(oldest) = known.pop_front()
-        {
+        known.addresses.push_back(address);
+        if let Some(oldest) = known.cut() {
             self.forget_address(oldest, id);
         }
+    }
+
+    /// The viewer's media goes to this address from now on (ICE has selected it).
+    pub(super) fn select(&mut self, address: SocketAddr, id: ViewerId) {
+        self.learn(address, id);
+        self.addresses.entry(id).or_default().path = Some(address);
     }
 
     fn forget_address(&mut self, address: SocketAddr, id: ViewerId) {
@@ -73,7 +99,8 @@ impl Demux {
         for ufrag in self.ufrags.remove(&id).unwrap_or_default() {
             self.by_ufrag.remove(&ufrag);
         }
-        for address in self.addresses.remove(&id).unwrap_or_default() {
+        let known = self.addresses.remove(&id).unwrap_or_default();
+        for address in known.addresses {
             self.forget_address(address, id);
         }
     }
@@ -100,6 +127,24 @@ mod tests {
         assert_eq!(demux.len().0, MAX_ADDRESSES);
         assert_eq!(demux.find_address(address(0)), None);
         assert_eq!(demux.find_address(address(99)), Some(id));
+    }
+
+    #[test]
+    fn the_address_that_media_goes_to_is_not_pushed_out() {
+        let mut demux = Demux::default();
+        let id = ViewerId(1);
+        demux.learn(address(1), id);
+        demux.select(address(1), id);
+        (100..200).for_each(|port| demux.learn(address(port), id));
+        assert_eq!(demux.find_address(address(1)), Some(id));
+        assert_eq!(demux.len().0, MAX_ADDRESSES);
+        // It has moved: the old one is as good as any other.
+        demux.select(address(2), id);
+        (100..200).for_each(|port| demux.learn(address(port), id));
+        assert_eq!(demux.find_address(address(1)), None);
+        assert_eq!(demux.find_address(address(2)), Some(id));
+        demux.forget(id);
+        assert_eq!(demux.len(), (0, 0));
     }
 
     #[test]

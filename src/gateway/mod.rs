@@ -256,6 +256,9 @@ impl Gateway {
         let completes = completes.map(|received| Completed { camera, received });
         viewer.session.take_datagrams(outbox);
         viewer.readdress(outbox);
+        if let Some(path) = viewer.new_path(outbox) {
+            self.demux.select(path, id);
+        }
         if viewer.is_over() {
             self.remove(id);
         }

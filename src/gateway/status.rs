@@ -7,7 +7,7 @@ use super::camera::{Camera, State as CameraState};
 use super::viewer::{Viewer, ViewerId};
 use crate::media::Codec;
 use crate::session::State;
-use crate::whep::status::{CameraStatus, Health, LoadStatus, SessionStatus};
+use crate::whep::status::{CameraStatus, DownCamera, Health, LoadStatus, SessionStatus};
 
 impl Gateway {
     /// Every camera, in the order of the configuration.
@@ -28,35 +28,53 @@ impl Gateway {
 
     /// How things are in one look.
     pub fn health(&self) -> Health {
-        let is_down = |c: &&Camera| matches!(c.state, CameraState::Down { .. });
+        let down: Vec<_> = self.cameras.iter().filter_map(Camera::trouble).collect();
         Health {
             cameras: self.cameras.len(),
-            cameras_down: self.cameras.iter().filter(is_down).count(),
+            cameras_down: down.len(),
             viewers: self.viewers.len(),
+            down,
         }
     }
 }
 
 impl Camera {
-    fn status(&self, now: Instant) -> CameraStatus {
-        let facts = self.hub.facts();
-        let (reason, detail, retry_at) = match &self.state {
-            CameraState::Down {
-                reason,
-                detail,
-                retry_at,
-            } => (Some(reason.as_str()), Some(detail.clone()), *retry_at),
+    /// `None` while all is as it should be.
+    fn trouble(&self) -> Option<DownCamera> {
+        (!self.is_up()).then(|| DownCamera {
+            name: self.config.name.clone(),
+            state: self.state.as_str(),
+            reason: self.down_reason(),
+        })
+    }
+
+    fn down_reason(&self) -> Option<&'static str> {
+        match &self.state {
+            CameraState::Down { reason, .. } => Some(reason.as_str()),
             CameraState::Idle
             | CameraState::Opening
             | CameraState::Waiting
-            | CameraState::Playing => (None, None, None),
+            | CameraState::Playing => None,
+        }
+    }
+
+    fn status(&self, now: Instant) -> CameraStatus {
+        let facts = self.hub.facts();
+        let (detail, retry_at) = match &self.state {
+            CameraState::Down {
+                detail, retry_at, ..
+            } => (Some(detail.clone()), *retry_at),
+            CameraState::Idle
+            | CameraState::Opening
+            | CameraState::Waiting
+            | CameraState::Playing => (None, None),
         };
         let sps = facts.sps();
         CameraStatus {
             name: self.config.name.clone(),
             state: self.state.as_str(),
             since_ms: millis(now.saturating_duration_since(self.since)),
-            reason,
+            reason: self.down_reason(),
             detail,
             retry_in_ms: retry_at.map(|at| millis(at.saturating_duration_since(now))),
             last_picture_ms: facts

@@ -31,6 +31,8 @@ pub(super) struct Viewer {
     /// POST to last packet of the first key frame.
     pub(super) first_picture: Option<Duration>,
     pub(super) is_dirty: bool,
+    /// Where its handshake and media go: the pair that ICE has selected.
+    path: Option<SocketAddr>,
     /// Half-open until then, or expired then.
     deadline: Option<Instant>,
     session_age: Option<Duration>,
@@ -72,6 +74,7 @@ impl Viewer {
             since: now,
             first_picture: None,
             is_dirty: false,
+            path: None,
             deadline: Some(now + new.setup_timeout),
             session_age: new.session_age,
             aliases: aliases(&new.advertised),
@@ -123,6 +126,14 @@ impl Viewer {
             let of_alias = outbox.iter_mut().filter(|d| d.from == alias.candidate);
             of_alias.for_each(|datagram| datagram.from = alias.local.unwrap_or(datagram.from));
         }
+    }
+
+    /// Where its media goes, if that is not where it went before. STUN goes wherever a request
+    /// came from, and says nothing (first byte 0 to 3, RFC 7983 section 7).
+    pub(super) fn new_path(&mut self, outbox: &[Datagram]) -> Option<SocketAddr> {
+        let is_media = |d: &&Datagram| d.bytes.first().is_some_and(|first| *first > 3);
+        let path = outbox.iter().rfind(is_media)?.to;
+        (self.path.replace(path) != Some(path)).then_some(path)
     }
 
     fn note_state(&mut self, now: Instant) {

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod decode;
+mod demands;
 pub mod encode;
 pub mod file;
 mod inbox;
@@ -15,10 +16,14 @@ pub mod tolerance;
 pub mod v4l2;
 mod worker;
 
+use std::any::Any;
+
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Camera, Source};
 use crate::media::{CameraId, Demand, SourceEvent};
+
+pub use demands::Demands;
 
 /// What the loop receives from all sources.
 pub type Events = mpsc::Receiver<(CameraId, SourceEvent)>;
@@ -38,11 +43,7 @@ impl SourceHandle {
     pub fn new() -> (Self, Demands) {
         let (demands, receiver) = mpsc::unbounded_channel();
         let (sender, holding) = watch::channel(false);
-        let source = Demands {
-            receiver,
-            holding: sender,
-        };
-        (Self { demands, holding }, source)
+        (Self { demands, holding }, Demands::new(receiver, sender))
     }
 
     /// Passes a demand on. A source that is gone takes none.
@@ -56,21 +57,6 @@ impl SourceHandle {
     /// A source that has not yet read its [`Demand::Open`] counts as closed.
     pub async fn closed(&self) {
         let _ = self.holding.clone().wait_for(|holding| !holding).await;
-    }
-}
-
-/// The source's end of a [`SourceHandle`].
-#[derive(Debug)]
-pub struct Demands {
-    /// Ends (`None`) when the handle was dropped.
-    pub receiver: mpsc::UnboundedReceiver<Demand>,
-    holding: watch::Sender<bool>,
-}
-
-impl Demands {
-    /// Says whether the camera is held: true before it is opened, false after it was let go.
-    pub fn set_holding(&self, holding: bool) {
-        self.holding.send_replace(holding);
     }
 }
 
@@ -95,11 +81,25 @@ pub fn start(id: CameraId, camera: &Camera, events: EventSender) -> SourceHandle
     }
 }
 
+/// What a panic said: its head alone, before any data.
+fn head_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let head = text.and_then(|text| text.split(':').next());
+    head.unwrap_or("no message")
+        .chars()
+        .take(MAX_HEAD)
+        .collect()
+}
+
+/// Characters of it.
+const MAX_HEAD: usize = 80;
+
 #[cfg(test)]
 mod tests {
     use std::task::{Context, Poll, Waker};
 
-    use super::SourceHandle;
+    use super::{MAX_HEAD, SourceHandle, head_of};
 
     fn is_closed(handle: &SourceHandle) -> bool {
         let mut waiting = Box::pin(handle.closed());
@@ -127,5 +127,17 @@ mod tests {
         demands.set_holding(true);
         drop(demands);
         assert!(is_closed(&handle));
+    }
+
+    #[test]
+    fn of_a_panic_its_head_is_told() {
+        let told = |text: &str| head_of(&text.to_owned());
+        assert_eq!(
+            told("index out of bounds: the len is 3"),
+            "index out of bounds"
+        );
+        assert_eq!(told(&"x".repeat(500)).len(), MAX_HEAD);
+        assert_eq!(head_of(&"a word"), "a word");
+        assert_eq!(head_of(&7), "no message");
     }
 }

@@ -27,12 +27,13 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
+use super::demands::{Asked, Demands, Post};
 use super::rtsp::connect::Connector;
 use super::rtsp::verdict::{End, Pace};
 use super::rtsp::{Finished, Run, TEARDOWN_LIMIT, Wire};
-use super::{Demands, EventSender, SourceHandle};
+use super::{EventSender, SourceHandle, head_of};
 use crate::config::{Camera, Rtsp, Source};
-use crate::media::{CameraId, Demand, DownReason, SourceEvent};
+use crate::media::{CameraId, DownReason, SourceEvent};
 
 /// How often the port of a camera that is away is tried.
 pub const PROBE_EVERY: Duration = Duration::from_millis(250);
@@ -57,10 +58,9 @@ pub(super) fn start(id: CameraId, camera: &Camera, events: EventSender) -> Sourc
     let (handle, demands) = SourceHandle::new();
     if let Source::Rtsp(rtsp) = &camera.source {
         let supervisor = Supervisor {
-            id,
             camera: camera.clone(),
             rtsp: rtsp.clone(),
-            events,
+            post: Post { id, events },
             demands,
             connector: Connector::new(&rtsp.url),
             pacing: Pacing::new(),
@@ -139,10 +139,9 @@ const fn backoff(first: Duration, max: Duration) -> Backoff {
 }
 
 struct Supervisor {
-    id: CameraId,
     camera: Camera,
     rtsp: Rtsp,
-    events: EventSender,
+    post: Post,
     demands: Demands,
     connector: Connector,
     pacing: Pacing,
@@ -152,32 +151,11 @@ struct Supervisor {
     teardowns: Teardowns,
 }
 
-/// Why an opened camera is let go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    /// By a demand: it may be opened again.
-    Close,
-    /// The handle is gone: the source ends.
-    Stop,
-}
-
 impl Supervisor {
     async fn run(mut self) {
-        loop {
-            match self.demands.receiver.recv().await {
-                Some(Demand::Open) => {}
-                // Said again where nothing was open: whoever asked waits for the answer.
-                Some(Demand::Close) => {
-                    self.say(SourceEvent::Closed).await;
-                    continue;
-                }
-                Some(Demand::KeyFrame | Demand::Bitrate(_)) => continue,
-                None => return,
-            }
-            self.demands.set_holding(true);
+        while self.demands.opened(&self.post).await {
             let asked = self.keep_open().await;
-            self.demands.set_holding(false);
-            self.say(SourceEvent::Closed).await;
+            self.demands.closed(&self.post).await;
             if asked == Asked::Stop {
                 return;
             }
@@ -189,7 +167,7 @@ impl Supervisor {
         if let Some((until, end)) = self.penalty.take() {
             if until > Instant::now() {
                 self.penalty = Some((until, end.clone()));
-                self.say_down(&end, until).await;
+                self.post.say_down(&end, until).await;
                 if let Err(asked) = self.pause(until, end.pace).await {
                     return asked;
                 }
@@ -198,9 +176,9 @@ impl Supervisor {
         }
         let mut answers = false;
         loop {
-            self.say(SourceEvent::Opening).await;
-            if self.events.is_closed() {
-                return Asked::Stop; // the loop is gone
+            self.post.say(SourceEvent::Opening).await;
+            if self.post.is_dead() {
+                return Asked::Stop;
             }
             let started = Instant::now();
             let finished = match self.attempt(answers).await {
@@ -218,7 +196,7 @@ impl Supervisor {
             );
             self.penalty = (end.pace == Pace::Costly).then(|| (until, end.clone()));
             // Told first, then let go.
-            self.say_down(&end, until).await;
+            self.post.say_down(&end, until).await;
             drop(session);
             answers = match self.pause(until, end.pace).await {
                 Ok(answers) => answers,
@@ -234,7 +212,7 @@ impl Supervisor {
         if !answers {
             let connected = tokio::select! {
                 biased;
-                asked = asked(&mut self.demands) => return Err(asked),
+                asked = self.demands.asked() => return Err(asked),
                 connected = self.connector.connect() => connected,
             };
             if let Err(end) = connected {
@@ -243,18 +221,18 @@ impl Supervisor {
         }
         let (group, teardown) = self.teardowns.next_session();
         let run = Run {
-            id: self.id,
+            id: self.post.id,
             camera: self.camera.clone(),
             rtsp: self.rtsp.clone(),
             known: self.known,
             group,
             teardown,
-            events: self.events.clone(),
+            events: self.post.events.clone(),
         };
         let mut task = Aborting(tokio::spawn(run.run()));
         tokio::select! {
             biased;
-            asked = asked(&mut self.demands) => {
+            asked = self.demands.asked() => {
                 task.0.abort();
                 let _ = (&mut task.0).await;
                 self.teardowns.wait().await;
@@ -270,7 +248,7 @@ impl Supervisor {
     async fn pause(&mut self, until: Instant, pace: Pace) -> Result<bool, Asked> {
         tokio::select! {
             biased;
-            asked = asked(&mut self.demands) => {
+            asked = self.demands.asked() => {
                 self.teardowns.wait().await;
                 Err(asked)
             }
@@ -284,32 +262,6 @@ impl Supervisor {
                     }
                 }
             } => Ok(answers),
-        }
-    }
-
-    async fn say_down(&self, end: &End, until: Instant) {
-        self.say(SourceEvent::Down {
-            reason: end.reason,
-            detail: end.detail.clone(),
-            retry_at: Some(until),
-        })
-        .await;
-    }
-
-    /// States wait for room in the channel; they are never lost.
-    async fn say(&self, event: SourceEvent) {
-        let _ = self.events.send((self.id, event)).await;
-    }
-}
-
-/// Resolves when the camera is to be let go. Demands that a passthrough source cannot follow are
-/// ignored.
-async fn asked(demands: &mut Demands) -> Asked {
-    loop {
-        match demands.receiver.recv().await {
-            Some(Demand::Close) => return Asked::Close,
-            Some(Demand::Open | Demand::KeyFrame | Demand::Bitrate(_)) => {}
-            None => return Asked::Stop,
         }
     }
 }
@@ -366,31 +318,11 @@ impl Drop for Aborting {
 
 fn of_panic(error: JoinError) -> End {
     let what = match error.try_into_panic() {
-        Ok(payload) => payload
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| payload.downcast_ref::<&str>().copied())
-            .and_then(|text| text.split(':').next())
-            .unwrap_or("no message")
-            .chars()
-            .take(MAX_PANIC)
-            .collect(),
+        Ok(payload) => head_of(payload.as_ref()),
         Err(_) => "cancelled".to_owned(),
     };
-    End::internal(format!("the session's task panicked: {what}"))
-}
-
-/// Characters of a panic's message that are shown: its head, before any data.
-const MAX_PANIC: usize = 80;
-
-impl End {
-    fn internal(detail: String) -> Self {
-        Self {
-            reason: DownReason::Internal,
-            detail,
-            pace: Pace::Soon,
-        }
-    }
+    let what = format!("the session's task panicked: {what}");
+    End::new(DownReason::Internal, what)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! What changes state (opening, playing, down, closed) waits for a place in the channel and always
 //! arrives; the loop comes back to it, or drops its end.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Permit, Sender, UnboundedReceiver};
 use tracing::{debug, error};
 
+use super::head_of;
 use super::inbox::{Heard, Inbox};
 use crate::media::{CameraId, Demand, DownReason, SourceEvent};
 
@@ -113,7 +113,7 @@ impl Worker {
             let end = catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|panic| {
                 Ok(End::Failed {
                     reason: DownReason::Internal,
-                    detail: format!("panic: {}", message(panic.as_ref())),
+                    detail: format!("panic: {}", head_of(panic.as_ref())),
                 })
             })?;
             match end {
@@ -197,12 +197,6 @@ impl Worker {
             Err(TrySendError::Closed(())) => Err(Gone),
         }
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }
 
 /// Before the second attempt; doubled from one failure to the next.

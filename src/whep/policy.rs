@@ -195,7 +195,7 @@ impl Policy {
             return Ok(Proof::InUrl);
         }
         // RFC 6750, section 3.1: no error code where no token was shown.
-        Err(if bearer.is_some() || in_url.is_some() {
+        Err(if shows_token(request) {
             Problem::new(StatusCode::UNAUTHORIZED, "the token is not the right one").with(
                 http::header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"pinhole\", error=\"invalid_token\""),
@@ -272,6 +272,11 @@ pub(super) fn without_token(request: &Request) -> String {
     } else {
         format!("/?{kept}")
     }
+}
+
+/// A token was shown, right or wrong. A cookie of another time is none: nobody typed it.
+pub(super) fn shows_token(request: &Request) -> bool {
+    bearer(request).is_some() || query_token(request).is_some()
 }
 
 fn query_token(request: &Request) -> Option<String> {

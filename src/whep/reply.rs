@@ -132,7 +132,7 @@ pub fn respond(policy: &Policy, request: &Request, outcome: Outcome) -> Response
         }
         Outcome::Cameras(cameras) => json(StatusCode::OK, &cameras),
         Outcome::Sessions(sessions) => json(StatusCode::OK, &sessions),
-        Outcome::Health(health) => healthz(health, route::is_strict(request)),
+        Outcome::Health(health) => healthz(policy, request, health),
         Outcome::Metrics(text) => plain(StatusCode::OK, Some(OPEN_METRICS), text),
         Outcome::Refused(refusal) => Problem::from(refusal).into(),
     };
@@ -165,12 +165,18 @@ pub fn finish(policy: &Policy, request: &Request, mut response: Response) -> Res
     response
 }
 
-/// 401 for a person who opens the page: a form that takes the token.
-pub(super) fn login(problem: Problem) -> Response {
+/// 401 for a person who opens the page: a form that takes the token, and says so where it was
+/// `wrong`.
+pub(super) fn login(problem: Problem, wrong: bool) -> Response {
     let mut response = Response::from(problem);
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html);
-    *response.body_mut() = Bytes::from_static(LOGIN.as_bytes());
+    let (title, text) = match wrong {
+        true => ("That token was not accepted", WRONG_TOKEN),
+        false => ("This Pinhole wants a token", NO_TOKEN),
+    };
+    let page = LOGIN.replace("{title}", title).replace("{text}", text);
+    *response.body_mut() = Bytes::from(page);
     response
 }
 
@@ -211,12 +217,17 @@ fn quoted(etag: &ETag) -> HeaderValue {
     HeaderValue::try_from(format!("\"{}\"", etag.0)).expect("the gateway's tags are ASCII")
 }
 
-fn healthz(health: Health, is_strict: bool) -> Response {
-    let status = if is_strict && health.cameras_down > 0 {
+/// Numbers for everybody: whoever watches a service need not hold its token. Names are for those
+/// who could ask for the list of cameras.
+fn healthz(policy: &Policy, request: &Request, mut health: Health) -> Response {
+    let status = if route::is_strict(request) && health.cameras_down > 0 {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
     };
+    if policy.check_token(request).is_err() {
+        health.down.clear();
+    }
     json(status, &health)
 }
 
@@ -232,6 +243,12 @@ const PAGE_MAY_DO: &str = "default-src 'none'; script-src 'self'; style-src 'sel
     img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; \
     base-uri 'none'; form-action 'self'";
 
+const NO_TOKEN: &str = "It shows its cameras to whoever has its token. Open the link that it \
+    printed at its start, or enter the token here.";
+
+const WRONG_TOKEN: &str = "It may have been typed wrong, or changed since. Open the link that \
+    this Pinhole printed at its start, or enter its token again.";
+
 /// Readable without its style, too.
 const LOGIN: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -239,8 +256,7 @@ const LOGIN: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
     <link rel=\"icon\" href=\"/favicon.svg\"><link rel=\"stylesheet\" href=\"/style.css\">\
     <body data-view=\"note\"><main><section class=\"note\">\
     <img src=\"/favicon.svg\" width=\"56\" height=\"56\" alt=\"\">\
-    <h2>This Pinhole wants a token</h2><p>It shows its cameras to whoever has its token. Open the \
-    link that it printed at its start, or enter the token here.</p>\
+    <h2>{title}</h2><p>{text}</p>\
     <form action=\"/\" method=\"get\"><label for=\"token\">Token</label>\
     <input id=\"token\" type=\"password\" name=\"token\" autocomplete=\"current-password\" \
     required autofocus> <button class=\"tool\">Open</button></form></section></main></html>\n";

@@ -8,7 +8,7 @@
 //! | `/whep/{camera}` | POST HEAD OPTIONS | WHEP endpoint (draft-ietf-wish-whep) |
 //! | `/whep/session/{key}` | PATCH DELETE OPTIONS | WHEP session |
 //! | `/api/cameras`, `/api/sessions` | GET HEAD OPTIONS | JSON |
-//! | `/healthz` | GET HEAD OPTIONS | needs no token: it tells three numbers. `?strict`: 503 while a camera is down |
+//! | `/healthz` | GET HEAD OPTIONS | needs no token: it tells three numbers, and names only with it. `?strict`: 503 while a camera is not up |
 //! | `/metrics` | GET HEAD OPTIONS | OpenMetrics text |
 //! | else | GET HEAD OPTIONS | the page's files; `/favicon.svg` and `/style.css` need no token |
 
@@ -19,7 +19,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::form_urlencoded;
 
-use super::policy::{Policy, Proof, without_token};
+use super::policy::{Policy, Proof, shows_token, without_token};
 use super::reply::{Problem, Response, finish, login, plain};
 use super::{Command, Fragment, IfMatch, Request, SessionKey, etag};
 
@@ -104,7 +104,7 @@ pub fn admit(policy: &Policy, request: &Request) -> Admitted {
             && matches!(resource(request.uri.path()), Resource::File)
             && accepts_html(&request.headers);
         let response = if wants_page {
-            login(problem)
+            login(problem, shows_token(request))
         } else {
             problem.into()
         };

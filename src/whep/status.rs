@@ -167,12 +167,25 @@ pub struct SessionStatus {
 }
 
 /// `GET /healthz`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     pub cameras: usize,
-    /// Cameras that ought to play and do not.
+    /// Cameras that ought to play and do not: as many as `down` names.
     pub cameras_down: usize,
     pub viewers: usize,
+    /// Told to whoever may ask for the list of cameras.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub down: Vec<DownCamera>,
+}
+
+/// A camera that ought to play and does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DownCamera {
+    pub name: String,
+    /// As in [`CameraStatus`].
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 /// How long things take, recorded by the loop.

@@ -6,9 +6,9 @@ use http::header::{ALLOW, HOST, LOCATION};
 use http::{HeaderName, HeaderValue};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::status::{Health, StageTimings};
+use super::status::{DownCamera, Health, StageTimings};
 use super::*;
 use crate::config::{Access, Secret, Server};
 use crate::media::Stages;
@@ -353,7 +353,7 @@ fn stages_are_told_in_milliseconds_and_only_those_that_there_are() {
     let told = serde_json::to_value(&stages).unwrap();
     assert_eq!(
         told,
-        serde_json::json!({
+        json!({
             // The bound of the bucket; where it is past the longest of all, that one.
             "encode": { "count": 4, "p50_ms": 1.0, "p99_ms": 15.12, "max_ms": 15.12 },
             "packetize": { "count": 4, "p50_ms": 0.01, "p99_ms": 0.01, "max_ms": 0.01 },
@@ -362,21 +362,36 @@ fn stages_are_told_in_milliseconds_and_only_those_that_there_are() {
 }
 
 #[test]
-fn health_is_strict_only_when_asked() {
-    let policy = open_policy();
-    let code = |uri: &str, cameras_down: usize| {
+fn health_is_strict_only_when_asked_and_names_cameras_only_to_those_with_the_token() {
+    let ask = |policy: &Policy, uri: &str, headers: &[(&str, &str)], cameras_down: usize| {
+        let door = DownCamera {
+            name: "door".to_owned(),
+            state: "down",
+            reason: Some("stalled"),
+        };
         let outcome = Outcome::Health(Health {
             cameras: 2,
             cameras_down,
             viewers: 0,
+            down: vec![door; cameras_down],
         });
-        respond(&policy, &request("GET", uri, &[]), outcome)
-            .status()
-            .as_u16()
+        let response = respond(policy, &request("GET", uri, headers), outcome);
+        let body: Value = serde_json::from_slice(response.body()).unwrap();
+        (response.status().as_u16(), body)
     };
-    assert_eq!(code("/healthz", 1), 200);
-    assert_eq!(code("/healthz?strict", 1), 503);
-    assert_eq!(code("/healthz?strict=1", 0), 200);
+    let (open, closed) = (open_policy(), token_policy());
+    assert_eq!(ask(&open, "/healthz", &[], 1).0, 200);
+    assert_eq!(ask(&open, "/healthz?strict=1", &[], 0).0, 200);
+    let (status, body) = ask(&open, "/healthz?strict", &[], 1);
+    assert_eq!(status, 503);
+    let named = json!([{ "name": "door", "state": "down", "reason": "stalled" }]);
+    assert_eq!(body["down"], named);
+    let (status, body) = ask(&closed, "/healthz?strict", &[], 1);
+    assert_eq!((status, &body["cameras_down"]), (503, &json!(1)));
+    assert_eq!(body.get("down"), None);
+    let token = format!("Bearer {TOKEN}");
+    let (_, body) = ask(&closed, "/healthz?strict", &[("authorization", &token)], 1);
+    assert_eq!(body["down"], named);
 }
 
 #[test]

@@ -52,7 +52,7 @@ async function shootDemo(page, shoot) {
   await shoot(page, 'demo-grid-dark');
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize({ width: 390, height: 844 });
-  await page.waitForTimeout(400);
+  await page.waitForTimeout(400); // the style's transitions, for the eye
   await shoot(page, 'demo-grid-phone-light');
 }
 
@@ -65,7 +65,7 @@ async function clickShowsThePictureSoon() {
       for (let i = 0; i < 5; i += 1) {
         const page = await openPage(browser, new URL('/?live=0', url).href, { storageState });
         const name = await firstCamera(page);
-        await page.waitForTimeout(300 + 170 * i);
+        await page.waitForTimeout(300 + 170 * i); // another moment of the group of pictures
         await page.evaluate((n) => document.querySelector(`[data-camera="${n}"] .open`).click(), name);
         const { value } = await untilPlaying(page, name);
         times.push(value.firstFrameMs);
@@ -86,7 +86,7 @@ async function wrongTokenIsRefusedInWords({ shoot }) {
     wrong.searchParams.set('token', 'not-the-token-at-all');
     const page = await openPage(browser, wrong.href);
     await shoot(page, 'wrong-token');
-    assert.match(await page.innerText('body'), /wants a token/i);
+    assert.match(await page.innerText('body'), /that token was not accepted/i);
     assert.equal(await page.evaluate(() => document.styleSheets.length), 1, 'the form looks like the page');
     const bare = await fetch(new URL('/api/cameras', url));
     assert.equal(bare.status, 401);
@@ -94,7 +94,7 @@ async function wrongTokenIsRefusedInWords({ shoot }) {
     await page.fill('input[name=token]', new URL(url).searchParams.get('token'));
     await page.keyboard.press('Enter');
     await untilPlaying(page, await firstCamera(page));
-    return 'form shown, 401 with Bearer, the right token typed in plays';
+    return 'form with its reason shown, 401 with Bearer, the right token typed in plays';
   });
 }
 
@@ -105,13 +105,13 @@ async function cameraGoesAndComesBack({ shoot }) {
   return withBrowser(async (browser) => {
     const page = await openPage(browser, `${url}#yard`, { colorScheme: 'dark' });
     const { value: first } = await untilPlaying(page, 'yard', 15_000);
-    await page.waitForTimeout(2000);
+    await page.waitForTimeout(2000); // one that has played a while goes away
     await camera.process.end('SIGKILL');
     const gone = performance.now();
     await untilVeil(page, 'yard', /^Offline for [\d.]+ s \w+: .*(next try in|trying now)/, 15_000);
     const told = Math.round(performance.now() - gone);
     await shoot(page, 'camera-offline');
-    await page.waitForTimeout(2500);
+    await page.waitForTimeout(2500); // and stays away for a while
     await startCamera(port);
     const returned = performance.now();
     await until('the veil lifts', () => veil(page, 'yard'), (text) => text === '', 20_000);
@@ -132,13 +132,13 @@ async function joinInMidGopIsFastAndLive() {
   return withBrowser(async (browser) => {
     const first = await openPage(browser, url);
     await untilPlaying(first, 'yard', 15_000);
-    await first.waitForTimeout(2000);
+    await first.waitForTimeout(2000); // until a group of pictures is cached
     await first.context().close();
     const joins = [];
     for (let i = 0; i < 3; i += 1) {
       const page = await openPage(browser, `${url}?live=0`);
       await page.waitForSelector('[data-camera=yard]');
-      await page.waitForTimeout(700 * i);
+      await page.waitForTimeout(700 * i); // another moment of the group of pictures
       joins.push(await page.evaluate(joinAndWatch, { name: 'yard', ms: 2500 }));
       const { freezeCount, bufferMs } = await figures(page, 'yard');
       Object.assign(joins[i], { freezes: freezeCount, bufferMs });
@@ -186,7 +186,7 @@ async function stoppedCameraIsTold({ shoot }) {
   return withBrowser(async (browser) => {
     const page = await openPage(browser, url, { colorScheme: 'dark' });
     await untilPlaying(page, 'yard', 15_000);
-    await page.waitForTimeout(1500);
+    await page.waitForTimeout(1500); // one that has played a while goes silent
     camera.process.signal('SIGSTOP');
     const { ms: told } = await untilVeil(page, 'yard', /No picture for|Picture is .* old|Offline/, 6000);
     const { ms: stalled } = await untilVeil(page, 'yard', /Offline for \d+ s (stalled|unreachable)/, 15_000);

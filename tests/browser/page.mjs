@@ -44,7 +44,7 @@ async function everyStateIsShown({ shoot }) {
     await shootAll(page, 'grid', shoot);
     await page.goto(`${mock.url}?live=3#driveway`);
     await untilVeil(page, 'driveway', /Offline/);
-    await page.waitForTimeout(500);
+    await page.waitForTimeout(500); // the style's transitions, for the eye
     await shootAll(page, 'offline', shoot);
     assert.deepEqual(page.errors, []);
     return 'texts of playing, offline (2), asleep';
@@ -56,7 +56,7 @@ async function shootAll(page, name, shoot) {
     await page.emulateMedia({ colorScheme });
     for (const [size, viewport] of Object.entries(SIZES)) {
       await page.setViewportSize(viewport);
-      await page.waitForTimeout(400);
+      await page.waitForTimeout(400); // the style's transitions, for the eye
       await shoot(page, `${name}-${size}-${colorScheme}`);
     }
   }
@@ -75,7 +75,7 @@ async function clickKeysAndLinksLeadAbout({ shoot }) {
     await until('figures', () => page.innerText('#facts'), (t) => /960×540/.test(t) && /kbit\/s|Mbit\/s/.test(t));
     await shoot(page, 'large-tablet-light');
     await page.setViewportSize(SIZES.phone);
-    await page.waitForTimeout(300);
+    await page.waitForTimeout(300); // the style's transitions, for the eye
     await shoot(page, 'large-phone-light');
     await page.keyboard.press('ArrowRight');
     await until('b is open', () => page.evaluate(() => location.hash), (hash) => hash === '#b');
@@ -97,7 +97,7 @@ async function frozenSessionIsReplaced({ shoot }) {
     mock.cameras = [camera('door')];
     const page = await openPage(browser, `${mock.url}#door`);
     await untilPlaying(page, 'door');
-    await page.waitForTimeout(1200);
+    await page.waitForTimeout(1200); // one that has played a while freezes
     await sender.freeze(true);
     const { ms: told } = await untilVeil(page, 'door', /Picture is \d+ s old/, 5000);
     await shoot(page, 'stale');
@@ -119,7 +119,7 @@ async function silentCameraIsSaidNotReconnected() {
     const stopped = performance.now();
     const grow = setInterval(() => { mock.cameras = [camera('door', { last_picture_ms: Math.round(performance.now() - stopped) })]; }, 100);
     const { ms } = await untilVeil(page, 'door', /No picture for \d+ s/, 6000);
-    await page.waitForTimeout(3000);
+    await page.waitForTimeout(3000); // in which no second session may come
     clearInterval(grow);
     const { counts } = await player(page, 'door');
     assert.equal(counts.sessions, 1, 'the fault is the camera\'s: the session stays');
@@ -203,11 +203,10 @@ async function kioskFillsTheWall({ shoot }) {
     assert.equal(await page.isVisible('#bar'), false);
     const overflow = await page.evaluate(() => document.querySelector('main').scrollHeight - innerHeight);
     assert.ok(overflow <= 0, `all on one screen: ${overflow} px too many`);
-    await page.waitForTimeout(500);
+    await page.waitForTimeout(500); // the style's transitions, for the eye
     await shoot(page, 'kiosk');
     const before = await pictureHash(page, 'd');
-    await page.waitForTimeout(400);
-    assert.notEqual(await pictureHash(page, 'd'), before);
+    await until('the picture moves', () => pictureHash(page, 'd'), (now) => now !== before, 2000);
     return '4 cameras on one screen, no bar';
   });
 }
@@ -244,7 +243,7 @@ async function fewTilesPlayAtOnce() {
     mock.cameras = Array.from({ length: 12 }, (_, i) => camera(`cam-${i}`, { fps: 25 }));
     const page = await openPage(browser, `${mock.url}?live=2`);
     await untilPlaying(page, 'cam-1');
-    await page.waitForTimeout(1000);
+    await page.waitForTimeout(1000); // in which no third session may come
     assert.equal(posts(mock).length, 2, 'no more sessions than asked for');
     await page.hover('[data-camera=cam-2] .open');
     await untilPlaying(page, 'cam-2');

@@ -19,6 +19,8 @@ use crate::camera::number_of;
 pub struct Habits {
     /// Offers RTX.
     pub has_rtx: bool,
+    /// Offers the fingerprint of a certificate that it does not have.
+    pub is_impostor: bool,
     /// How long it waits for a repair before it asks for a key frame.
     pub patience: Duration,
 }
@@ -26,6 +28,7 @@ pub struct Habits {
 impl Habits {
     pub const BROWSER: Self = Self {
         has_rtx: true,
+        is_impostor: false,
         patience: Duration::from_secs(3),
     };
 
@@ -101,6 +104,19 @@ impl Peer {
         let mut api = rtc.sdp_api();
         let mid = api.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = api.apply().unwrap();
+        let mut offer = offer.to_sdp_string();
+        if habits.is_impostor {
+            let end = offer.find("a=fingerprint:").expect("one");
+            let end = end + offer[end..].find('\r').expect("a line");
+            offer.replace_range(
+                end - 2..end,
+                if &offer[end - 2..end] == "00" {
+                    "01"
+                } else {
+                    "00"
+                },
+            );
+        }
         let peer = Self {
             rtc,
             address,
@@ -111,7 +127,7 @@ impl Peer {
             is_connected: false,
             connected_at: None,
             answer: String::new(),
-            offer: offer.to_sdp_string(),
+            offer: offer.clone(),
             is_closed: false,
             is_deaf: false,
             outbox: Vec::new(),
@@ -124,7 +140,7 @@ impl Peer {
             received_packets: 0,
             payload_types: Vec::new(),
         };
-        (peer, offer.to_sdp_string())
+        (peer, offer)
     }
 
     pub fn accept(&mut self, now: Instant, answer: &str) {

@@ -350,6 +350,49 @@ fn garbage_from_a_viewers_own_address_does_not_end_it() {
 }
 
 #[test]
+fn requests_repeated_from_elsewhere_do_not_cut_a_viewer_off() {
+    let mut world = World::passthrough(1);
+    let viewer = world.watch(0);
+    let is_request = |bytes: &&Vec<u8>| bytes.starts_with(&[0, 1]);
+    let heard = world.viewers[viewer].up.tap.iter().find(is_request);
+    let heard = heard.expect("a check").clone();
+    // What the viewer reports, and what it misses, comes from its address alone.
+    world.viewers[viewer].down.quality = Quality::with_loss(0.02);
+    let (unknown, repairs) = (
+        world.counters().datagrams_unknown,
+        world.sessions()[0].repairs,
+    );
+    for round in 0..200_u16 {
+        for host in 0..20 {
+            let from = SocketAddr::from(([203, 0, 113, host], 1000 + round));
+            world.inject(from, &heard);
+        }
+        world.run_for(ms(50));
+    }
+    assert_eq!(world.counters().datagrams_unknown, unknown);
+    let repairs = world.sessions()[0].repairs - repairs;
+    println!("{repairs} repairs in 10 s");
+    assert!(repairs >= 10, "{repairs}");
+    let gap = longest_gap(&world, viewer, secs(10));
+    assert!(gap <= ms(300), "{gap:?}");
+    assert!(world.gateway.footprint().addresses <= 8);
+}
+
+#[test]
+fn a_viewer_with_another_certificate_than_it_offered_is_ended_at_once() {
+    let mut world = World::passthrough(1);
+    let habits = Habits {
+        is_impostor: true,
+        ..Habits::BROWSER
+    };
+    world.join(0, habits, Quality::PERFECT);
+    world.run_for(secs(1));
+    assert_eq!(world.counters().sessions_failed, 1);
+    assert_eq!(world.counters().sessions_connected, 0);
+    assert_eq!(world.gateway.footprint().viewers, 0);
+}
+
+#[test]
 fn garbage_during_the_handshake_does_not_end_it() {
     for seed in 0..20 {
         let mut world = World::passthrough(100 + seed);

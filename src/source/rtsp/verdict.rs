@@ -31,7 +31,7 @@ pub struct End {
 }
 
 impl End {
-    pub(super) fn new(reason: DownReason, detail: impl Into<String>) -> Self {
+    pub(in crate::source) fn new(reason: DownReason, detail: impl Into<String>) -> Self {
         let pace = match reason {
             DownReason::Unauthorized => Pace::Costly,
             DownReason::Unsupported => Pace::Slow,

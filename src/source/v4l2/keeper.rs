@@ -24,10 +24,11 @@ use super::capture::{EncoderOpener, Ended, Job};
 use super::device::Opener;
 use super::shared::{Outlet, Shared};
 use crate::config::{self, Camera};
-use crate::media::{CameraId, Demand, DownReason, SourceEvent};
+use crate::media::{DownReason, SourceEvent};
+use crate::source::demands::{Asked, Demands, Order, Post};
+use crate::source::head_of;
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::supervise::Pacing;
-use crate::source::{Demands, EventSender};
 
 /// A thread without a sign of life for so long hangs. Opening a camera can take seconds, no step
 /// of it as long as this.
@@ -40,15 +41,13 @@ pub const BRAKE_GRACE: Duration = Duration::from_secs(2);
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct Keeper {
-    pub(super) id: CameraId,
     pub(super) camera: Camera,
     pub(super) wish: config::V4l2,
-    pub(super) events: EventSender,
+    pub(super) post: Post,
     pub(super) demands: Demands,
     pub(super) opener: Arc<dyn Opener>,
     pub(super) encoder: Arc<EncoderOpener>,
     pub(super) pacing: Pacing,
-    pub(super) bitrate: Option<u32>,
     pub(super) limits: Limits,
 }
 
@@ -68,14 +67,6 @@ impl Default for Limits {
     }
 }
 
-/// Why the camera is let go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Close,
-    /// The handle was dropped.
-    Stop,
-}
-
 /// The keeper's end of one capture thread.
 struct Thread {
     shared: Arc<Shared>,
@@ -86,20 +77,9 @@ struct Thread {
 
 impl Keeper {
     pub(super) async fn run(mut self) {
-        loop {
-            match self.demands.receiver.recv().await {
-                Some(Demand::Open) => {}
-                Some(Demand::Bitrate(bps)) => {
-                    self.bitrate = Some(bps);
-                    continue;
-                }
-                Some(Demand::Close | Demand::KeyFrame) => continue,
-                None => return,
-            }
-            self.demands.set_holding(true);
+        while self.demands.opened(&self.post).await {
             let asked = self.keep_open().await;
-            self.demands.set_holding(false);
-            self.say(SourceEvent::Closed).await;
+            self.demands.closed(&self.post).await;
             if asked == Asked::Stop {
                 return;
             }
@@ -109,9 +89,9 @@ impl Keeper {
     /// Run after run, until asked to let go.
     async fn keep_open(&mut self) -> Asked {
         loop {
-            self.say(SourceEvent::Opening).await;
-            if self.events.is_closed() {
-                return Asked::Stop; // the loop is gone
+            self.post.say(SourceEvent::Opening).await;
+            if self.post.is_dead() {
+                return Asked::Stop;
             }
             let begun = Instant::now();
             let ended = match self.spawn() {
@@ -138,12 +118,7 @@ impl Keeper {
             // Looked at before anybody hears of it: it may be back by the time of the pause.
             let was_away = !self.opener.is_there(&self.wish.device);
             // Told first, then let go.
-            self.say(SourceEvent::Down {
-                reason: end.reason,
-                detail: end.detail.clone(),
-                retry_at: Some(until),
-            })
-            .await;
+            self.post.say_down(&end, until).await;
             if let Some(thread) = thread {
                 self.let_go(thread).await;
             }
@@ -155,7 +130,7 @@ impl Keeper {
 
     fn spawn(&self) -> Result<Thread, End> {
         let shared = Arc::new(Shared::default());
-        if let Some(bps) = self.bitrate {
+        if let Some(bps) = self.demands.bitrate() {
             shared.order_bitrate(bps);
         }
         let mark = Abandoned::default();
@@ -167,8 +142,8 @@ impl Keeper {
             opener: Arc::clone(&self.opener),
             encoder: Arc::clone(&self.encoder),
             outlet: Outlet {
-                id: self.id,
-                events: self.events.clone(),
+                id: self.post.id,
+                events: self.post.events.clone(),
                 shared: Arc::clone(&shared),
             },
         };
@@ -196,15 +171,9 @@ impl Keeper {
         loop {
             tokio::select! {
                 biased;
-                demand = self.demands.receiver.recv() => match demand {
-                    Some(Demand::Open) => {}
-                    Some(Demand::KeyFrame) => thread.shared.order_key_frame(),
-                    Some(Demand::Bitrate(bps)) => {
-                        self.bitrate = Some(bps);
-                        thread.shared.order_bitrate(bps);
-                    }
-                    Some(Demand::Close) => return Err(Asked::Close),
-                    None => return Err(Asked::Stop),
+                order = self.demands.next() => match order? {
+                    Order::KeyFrame => thread.shared.order_key_frame(),
+                    Order::Bitrate(bps) => thread.shared.order_bitrate(bps),
                 },
                 ended = &mut thread.ended => {
                     return Ok(ended.unwrap_or_else(|_| {
@@ -263,12 +232,7 @@ impl Keeper {
             }
             tokio::select! {
                 biased;
-                demand = self.demands.receiver.recv() => match demand {
-                    Some(Demand::Open | Demand::KeyFrame) => {}
-                    Some(Demand::Bitrate(bps)) => self.bitrate = Some(bps),
-                    Some(Demand::Close) => return Err(Asked::Close),
-                    None => return Err(Asked::Stop),
-                },
+                asked = self.demands.asked() => return Err(asked),
                 () = sleep(left.min(LOOK_EVERY)) => {
                     match self.opener.is_there(&self.wish.device) {
                         false => was_away = true,
@@ -278,11 +242,6 @@ impl Keeper {
                 }
             }
         }
-    }
-
-    /// States wait for room in the channel; they are never lost.
-    async fn say(&self, event: SourceEvent) {
-        let _ = self.events.send((self.id, event)).await;
     }
 }
 
@@ -316,16 +275,10 @@ impl Body {
             job.run(&mut tell);
         }));
         if let Err(panic) = outcome {
-            let text = panic.downcast_ref::<&'static str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let text: String = text
-                .unwrap_or("no message")
-                .chars()
-                .take(MAX_PANIC)
-                .collect();
+            let what = head_of(panic.as_ref());
             self.outlet.shared.set_brake(None);
             tell(failed(internal(format!(
-                "the camera's thread panicked: {text}"
+                "the camera's thread panicked: {what}"
             ))));
         }
     }
@@ -373,12 +326,5 @@ fn failed(end: End) -> Ended {
 }
 
 fn internal(detail: String) -> End {
-    End {
-        reason: DownReason::Internal,
-        detail,
-        pace: Pace::Soon,
-    }
+    End::new(DownReason::Internal, detail)
 }
-
-/// Characters of a panic's message that are shown.
-const MAX_PANIC: usize = 80;

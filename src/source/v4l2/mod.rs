@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 pub use keeper::{BRAKE_GRACE, HANG_AFTER, LOOK_EVERY};
 
+use super::demands::Post;
 use super::supervise::Pacing;
 use super::{EventSender, SourceHandle, encode};
 use crate::config::{self, Camera};
@@ -64,15 +65,13 @@ fn start_with(
 ) -> SourceHandle {
     let (handle, demands) = SourceHandle::new();
     let keeper = Keeper {
-        id,
         camera: camera.clone(),
         wish: wish.clone(),
-        events,
+        post: Post { id, events },
         demands,
         opener,
         encoder,
         pacing: Pacing::new(),
-        bitrate: None,
         limits,
     };
     tokio::spawn(keeper.run());

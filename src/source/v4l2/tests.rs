@@ -136,6 +136,7 @@ impl Camera for FakeCamera {
             Some(Step::Panics) => panic!("a driver's oddity: secret data"),
             Some(step @ (Step::Hangs | Step::Rests)) => {
                 self.world.waits.store(true, SeqCst);
+                // A driver that hangs: no condition that a test could wait for as it would.
                 while !self.world.release.load(SeqCst) {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -145,6 +146,7 @@ impl Camera for FakeCamera {
             Some(Step::Changes) => ready.event = true,
             Some(_) => ready.read = true,
             None => {
+                // A real camera takes its time; one that does not would fill the channel.
                 thread::sleep(Duration::from_millis(1));
                 ready.read = !self.world.is_silent.load(SeqCst);
             }
@@ -586,7 +588,8 @@ async fn a_panic_costs_one_restart_and_is_told_without_its_data() {
     let mut bench = Bench::open(&[&[Step::Picture(1), Step::Panics]]);
     let (reason, detail) = bench.down().await;
     assert_eq!(reason, DownReason::Internal);
-    assert!(detail.contains("panicked"), "{detail}");
+    assert!(detail.contains("panicked: a driver's oddity"), "{detail}");
+    assert!(!detail.contains("secret"), "{detail}");
     bench.opening().await;
     bench.unit().await;
     bench.closed().await;
@@ -661,7 +664,7 @@ async fn a_loop_that_is_gone_ends_the_thread() {
     let until = Instant::now() + Duration::from_secs(5);
     while world.opened.load(SeqCst) > 0 && world.open.load(SeqCst) > 0 {
         assert!(Instant::now() < until);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // nobody is left to tell
     }
     drop(handle);
 }

@@ -126,7 +126,22 @@ fn a_person_without_the_token_gets_a_form_for_it() {
     let response = answered(&policy, &request("GET", "/", &[html]), "");
     assert_eq!(response.status(), 401);
     assert!(header(&response, "content-type").starts_with("text/html"));
-    assert!(String::from_utf8_lossy(response.body()).contains("name=\"token\""));
+    let told = |response: &Response| String::from_utf8_lossy(response.body()).into_owned();
+    assert!(told(&response).contains("name=\"token\""));
+    assert!(told(&response).contains("wants a token"));
+    let wrong = answered(
+        &policy,
+        &request("GET", "/?token=guess-of-mine", &[html]),
+        "",
+    );
+    assert_eq!(wrong.status(), 401);
+    assert!(told(&wrong).contains("That token was not accepted"));
+    assert!(told(&wrong).contains("name=\"token\""), "to try again");
+    assert!(!told(&wrong).contains("guess-of-mine"));
+    // A cookie of another time was typed by nobody.
+    let stale = ("cookie", "pinhole_8080=0123");
+    let stale = answered(&policy, &request("GET", "/", &[html, stale]), "");
+    assert!(told(&stale).contains("wants a token"));
     problem(&answered(
         &policy,
         &request("GET", "/api/cameras", &[html]),

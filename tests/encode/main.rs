@@ -1,5 +1,7 @@
 //! The encoder seam and the test picture, through the real encoder and a real decoder. Pictures
-//! are counted in simulated frame time; only the last tests run the source's thread.
+//! are counted in simulated frame time; only `source` runs a thread.
+
+mod source;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,14 +9,12 @@ use std::time::{Duration, Instant};
 use openh264::decoder::{DecodedYUV, Decoder};
 use openh264::formats::YUVSource;
 use openh264::nal_units;
-use pinhole::config::{EncoderChoice, Pattern};
-use pinhole::media::{AccessUnit, CameraId, Demand, SourceEvent};
+use pinhole::config::EncoderChoice;
 use pinhole::source::encode::{
     self, Coded, EncodeError, Encoder, MAX_BITRATE, MIN_BITRATE, Picture, Plane, Settings, Unit,
 };
 use pinhole::source::pattern::marks::Marks;
-use pinhole::source::pattern::{self, Moment, Painter};
-use tokio::sync::mpsc;
+use pinhole::source::pattern::{Moment, Painter};
 
 const FPS: u64 = 30;
 
@@ -490,97 +490,6 @@ fn the_encoder_prints_nothing() {
     assert!(
         stdout.contains("1 passed") && !stdout.contains("OpenH264"),
         "{stdout}"
-    );
-}
-
-/// The source as the loop sees it.
-struct Live {
-    demands: mpsc::UnboundedSender<Demand>,
-    events: mpsc::Receiver<(CameraId, SourceEvent)>,
-}
-
-impl Live {
-    fn open(pattern: Pattern, places: usize) -> Self {
-        let (demands, receiver) = mpsc::unbounded_channel();
-        let (sender, events) = mpsc::channel(places);
-        pattern::start(CameraId(1), "live", (pattern, 10), sender, receiver);
-        demands.send(Demand::Open).expect("listens");
-        Self { demands, events }
-    }
-
-    fn unit(&mut self) -> AccessUnit {
-        loop {
-            let (_, event) = self.events.blocking_recv().expect("runs");
-            if let SourceEvent::Unit(unit) = event {
-                return unit;
-            }
-        }
-    }
-}
-
-#[test]
-fn the_source_delivers_its_frame_rate_with_rising_ticks_and_true_numbers() {
-    let size = (320, 180);
-    let mut live = Live::open(
-        Pattern {
-            width: 320,
-            height: 180,
-            fps: 30,
-            bitrate: 500_000,
-        },
-        64,
-    );
-    let mut decoder = Decoder::new().expect("openh264");
-    let first = live.unit();
-    assert!(first.is_key_frame);
-    decoder.decode(&first.data).expect("valid");
-    let (mut last, mut units) = (first.clone(), 0);
-    while last.ticks < first.ticks + 90_000 {
-        let unit = live.unit();
-        assert!(
-            unit.ticks > last.ticks,
-            "{} after {}",
-            unit.ticks,
-            last.ticks
-        );
-        let (ticks, time) = (unit.ticks - last.ticks, unit.received - last.received);
-        let apart = (ticks as f64 / 90_000.0 - time.as_secs_f64()).abs();
-        assert!(
-            apart < 0.000_1,
-            "ticks are the capture time: {apart} s apart"
-        );
-        assert!(unit.stages.encode > Duration::ZERO);
-        units += 1;
-        let decoded = decoder
-            .decode(&unit.data)
-            .expect("valid")
-            .expect("a picture");
-        let marks = Marks::read(decoded.y(), decoded.strides().0, size).expect("readable");
-        assert!(u64::from(marks.number) >= units, "counts every picture");
-        last = unit;
-    }
-    println!("{units} units in one second");
-    // Three times the budget for a busy machine; never more than the rate.
-    assert!((10..=31).contains(&units), "{units}");
-}
-
-#[test]
-fn a_demanded_key_frame_is_the_next_picture_and_close_ends_the_pictures() {
-    let mut live = Live::open(Pattern::default(), 1);
-    live.unit();
-    for _ in 0..3 {
-        live.demands.send(Demand::KeyFrame).expect("listens");
-        // One unit may wait in the channel, and one may be in the encoder.
-        let key = (0..3).map(|_| live.unit()).find(|unit| unit.is_key_frame);
-        assert!(key.is_some());
-        assert!(!live.unit().is_key_frame, "one demand, one key frame");
-    }
-    live.demands.send(Demand::Close).expect("listens");
-    while !matches!(live.events.blocking_recv(), Some((_, SourceEvent::Closed))) {}
-    drop(live.demands);
-    assert!(
-        live.events.blocking_recv().is_none(),
-        "the thread has ended"
     );
 }
 
