@@ -173,7 +173,7 @@ fn track(moov: &[u8]) -> Result<Track, ClipError> {
 
 fn whole_track(mdia: &[u8], table: &[u8], avcc: Option<Avcc>) -> Result<Track, ClipError> {
     let missing = ClipError::Broken;
-    let avcc = avcc.ok_or(missing("an H.264 track without its parameters (avcC)"))?;
+    let avcc = avcc.ok_or_else(|| missing("an H.264 track without its parameters (avcC)"))?;
     if !(1..=4).contains(&avcc.length_size) {
         return Err(missing("an H.264 track with a wrong length size"));
     }
@@ -185,10 +185,10 @@ fn whole_track(mdia: &[u8], table: &[u8], avcc: Option<Avcc>) -> Result<Track, C
     Ok(Track {
         timescale: clock.map_or(0, |mdhd| u64::from(mdhd.timescale)),
         avcc,
-        times: read(table, b"stts")?.ok_or(missing("an MP4 track without times (stts)"))?,
+        times: read(table, b"stts")?.ok_or_else(|| missing("an MP4 track without times (stts)"))?,
         shifts: read(table, b"ctts")?,
-        sizes: read(table, b"stsz")?.ok_or(missing("an MP4 track without sizes (stsz)"))?,
-        runs: read(table, b"stsc")?.ok_or(missing("an MP4 track without places (stsc)"))?,
+        sizes: read(table, b"stsz")?.ok_or_else(|| missing("an MP4 track without sizes (stsz)"))?,
+        runs: read(table, b"stsc")?.ok_or_else(|| missing("an MP4 track without places (stsc)"))?,
         offsets: short.map(u64::from).chain(long).collect(),
     })
 }
