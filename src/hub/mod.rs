@@ -96,7 +96,7 @@ impl Hub {
         let payloads = self.cut(unit)?;
         self.is_holding = false;
         let arrived = MediaTime::at(self.settings.epoch, unit.received);
-        let time = self.timeline.place(unit.ticks, arrived);
+        let time = self.timeline.place(unit.ticks, arrived, has_b_slice);
         if unit.is_key_frame {
             self.gops += 1;
             self.wish.on_key_frame(now);

@@ -50,7 +50,8 @@ pub fn from_ticks(ticks: i64) -> Duration {
 const WINDOW: i64 = 10 * CLOCK_RATE;
 /// The offset rises by no more than this share of the time passed (in 1/1000).
 const SLEW_PER_MILLE: i64 = 2;
-/// A step back of the camera's clock beyond this is a new time base (B-frames step back less).
+/// With B-frames, a step back of the camera's clock beyond this is a new time base: they step back
+/// less. Without them every step back is one.
 const MAX_STEP_BACK: i64 = CLOCK_RATE / 2;
 /// A step forward beyond this is a new time base.
 const MAX_STEP_FORWARD: i64 = 10 * CLOCK_RATE;
@@ -59,6 +60,8 @@ const MAX_STEP_FORWARD: i64 = 10 * CLOCK_RATE;
 #[derive(Debug, Default)]
 pub struct Timeline {
     anchor: Option<Anchor>,
+    /// A B slice was seen in this run.
+    has_b_slices: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,8 @@ struct Anchor {
     offset: i64,
     last_ticks: i64,
     last_arrived: i64,
+    /// Given to the picture before.
+    last_time: i64,
     /// Least arrival minus ticks in this window and in the one before.
     least: i64,
     least_before: i64,
@@ -76,19 +81,35 @@ struct Anchor {
 impl Timeline {
     /// Forgets the time base: the next picture starts anew at its arrival.
     pub fn restart(&mut self) {
-        self.anchor = None;
+        *self = Self::default();
     }
 
     /// When a picture with this camera clock, that arrived then, was taken. Never later than
-    /// `arrived`.
-    pub fn place(&mut self, ticks: i64, arrived: MediaTime) -> MediaTime {
+    /// `arrived`, but for pictures that come in one burst: an equal RTP time would make them one
+    /// (RFC 6184 section 5.1), so each but B-frames is a tick later than the one before at least.
+    pub fn place(&mut self, ticks: i64, arrived: MediaTime, has_b_slice: bool) -> MediaTime {
+        self.has_b_slices |= has_b_slice;
         let arrived = arrived.0;
-        let Some(anchor) = self.anchor.as_mut().filter(|a| !a.is_broken_by(ticks)) else {
+        let Some(anchor) = &mut self.anchor else {
             self.anchor = Some(Anchor::new(ticks, arrived));
             return MediaTime(arrived);
         };
-        anchor.observe(ticks, arrived);
-        MediaTime((ticks + anchor.offset).min(arrived))
+        let is_step_back = ticks < anchor.last_ticks;
+        let is_broken = anchor.is_broken_by(ticks) || is_step_back && !self.has_b_slices;
+        let mut time = if is_broken {
+            arrived
+        } else {
+            anchor.observe(ticks, arrived);
+            (ticks + anchor.offset).min(arrived)
+        };
+        if is_broken || !is_step_back {
+            time = time.max(anchor.last_time + 1);
+        }
+        if is_broken {
+            *anchor = Anchor::new(ticks, arrived);
+        }
+        anchor.last_time = time;
+        MediaTime(time)
     }
 }
 
@@ -99,6 +120,7 @@ impl Anchor {
             offset,
             last_ticks: ticks,
             last_arrived: arrived,
+            last_time: arrived,
             least: offset,
             least_before: offset,
             window_end: arrived + WINDOW,
@@ -145,7 +167,7 @@ mod tests {
         for i in 0..3000i64 {
             let jitter = if i == 0 { 0 } else { (i * 7919) % 1500 };
             let time = line
-                .place(1_000_000 + i * FRAME, MediaTime(i * FRAME + jitter))
+                .place(1_000_000 + i * FRAME, MediaTime(i * FRAME + jitter), false)
                 .0;
             if let Some(last) = last {
                 let step: i64 = time - last;
@@ -163,7 +185,7 @@ mod tests {
             for i in 0..86_400i64 {
                 let arrived = i * CLOCK_RATE;
                 let ticks = arrived + arrived / 1_000_000 * ppm;
-                let time = line.place(ticks, MediaTime(arrived)).0;
+                let time = line.place(ticks, MediaTime(arrived), false).0;
                 assert!(time <= arrived);
                 worst = worst.max(arrived - time);
             }
@@ -174,25 +196,76 @@ mod tests {
     #[test]
     fn a_new_time_base_starts_at_its_arrival() {
         let mut line = Timeline::default();
-        line.place(5, MediaTime(1000));
+        line.place(5, MediaTime(1000), false);
         assert_eq!(
-            line.place(5 + FRAME, MediaTime(1000 + FRAME)).0,
+            line.place(5 + FRAME, MediaTime(1000 + FRAME), false).0,
             1000 + FRAME
         );
+        let mut at = MediaTime(500_000);
         for jump in [-CLOCK_RATE, 11 * CLOCK_RATE, i64::MAX / 2, i64::MIN / 2] {
-            let at = MediaTime(500_000);
-            assert_eq!(line.place(jump, at), at, "{jump}");
+            at.0 += FRAME;
+            assert_eq!(line.place(jump, at, false), at, "{jump}");
         }
         line.restart();
-        assert_eq!(line.place(42, MediaTime(900_000)).0, 900_000);
+        assert_eq!(line.place(42, MediaTime(900_000), false).0, 900_000);
     }
 
     #[test]
     fn a_camera_clock_that_leaps_ahead_is_held_at_arrival() {
         let mut line = Timeline::default();
-        line.place(0, MediaTime(0));
+        line.place(0, MediaTime(0), false);
         let at = MediaTime(FRAME);
-        assert_eq!(line.place(FRAME + 3 * CLOCK_RATE, at), at);
+        assert_eq!(line.place(FRAME + 3 * CLOCK_RATE, at, false), at);
+    }
+
+    /// A camera hands over its cached group at once when it is asked to play.
+    #[test]
+    fn pictures_of_one_burst_have_times_of_their_own() {
+        let mut line = Timeline::default();
+        let mut last = None;
+        for i in 0..30 {
+            let time = line.place(i * FRAME, MediaTime(5000 + i / 10), false);
+            assert!(last < Some(time), "picture {i}: {time:?} after {last:?}");
+            last = Some(time);
+        }
+        // Live from here on: times are the camera's spacing again, and not in the future.
+        for i in 30..60 {
+            let arrived = MediaTime(5000 + (i - 29) * FRAME);
+            let time = line.place(i * FRAME, arrived, false);
+            assert!(last < Some(time) && time <= arrived, "picture {i}");
+            last = Some(time);
+        }
+    }
+
+    #[test]
+    fn a_small_step_back_is_a_new_time_base_unless_there_are_b_frames() {
+        for step in [1, FRAME, CLOCK_RATE / 3] {
+            let mut line = Timeline::default();
+            for i in 0..30 {
+                line.place(CLOCK_RATE + i * FRAME, MediaTime(i * FRAME), false);
+            }
+            let base = CLOCK_RATE + 29 * FRAME - step;
+            for i in 0..30 {
+                let arrived = MediaTime((30 + i) * FRAME);
+                let time = line.place(base + i * FRAME, arrived, false);
+                assert_eq!(time, arrived, "{step} ticks back, picture {i}");
+            }
+        }
+        let mut line = Timeline::default();
+        let mut times = Vec::new();
+        // Decoding order: I P B B P B B, in the order of display 0 3 1 2 6 4 5.
+        for (at, shown) in [0, 3, 1, 2, 6, 4, 5].into_iter().enumerate() {
+            let arrived = MediaTime((at as i64 + 3) * FRAME);
+            times.push((shown, line.place(shown * FRAME, arrived, shown % 3 > 0)));
+        }
+        times.sort();
+        assert!(
+            times
+                .windows(2)
+                .skip(3)
+                .all(|t| (t[1].1.0 - t[0].1.0 - FRAME).abs() <= 20),
+            "{times:?}"
+        );
     }
 
     #[test]

@@ -170,19 +170,23 @@ fn drift_of_300_ppm_does_not_add_up_in_an_hour() {
 
 #[test]
 fn a_camera_whose_clock_jumps_is_anchored_anew() {
-    // Seconds that its clock leaps; it goes on streaming all the while.
-    for leap in [-3600, -2, 15, 86_400, 3_000_000] {
+    // Ticks that its clock leaps; it goes on streaming all the while.
+    for leap in [-3600, -2, 15, 86_400, 3_000_000]
+        .map(|s| s * 90_000)
+        .into_iter()
+        .chain([-30_000])
+    {
         let mut world = World::passthrough(5);
         let viewer = world.watch(0);
         world.run_for(secs(3));
         let from = world.peer(viewer).shown.last().unwrap().number;
-        world.cameras[0].clock_base += leap * 90_000;
+        world.cameras[0].clock_base += leap;
         world.run_for(secs(10));
         let peer = world.peer(viewer);
         assert!(is_contiguous(peer, from));
         let live = peer.shown.iter().position(|s| s.number == from).unwrap();
         let slip = worst_slip(&peer.shown[live..]);
-        assert!(slip <= ms(20), "leap {leap} s: {slip:?}");
+        assert!(slip <= ms(20), "leap {leap}: {slip:?}");
     }
 }
 
@@ -355,5 +359,29 @@ fn a_type_chosen_for_a_profile_is_kept_when_the_camera_changes_its_own() {
         let peer = world.peer(viewer);
         assert_eq!(peer.payload_types, [pt]);
         assert!(peer.shown.last().unwrap().number + 2 > world.newest(0));
+    }
+}
+
+/// A camera or recorder that hands over its cached group when it is asked to play.
+#[test]
+fn a_burst_at_the_start_of_a_run_gives_each_picture_its_own_time() {
+    let mut world = World::passthrough(9);
+    let viewer = world.watch(0);
+    world.kill_camera(0, secs(5));
+    world.run_for(secs(2));
+    world.peer_mut(viewer).shown.clear();
+    for event in world.cameras[0].open(world.now) {
+        world.tell(0, event);
+    }
+    for _ in 0..30 {
+        let event = world.cameras[0].take(world.now);
+        world.tell(0, event);
+    }
+    world.run_for(secs(2));
+    let shown = &world.peer(viewer).shown;
+    assert!(shown.len() >= 60, "{} shown", shown.len());
+    for pair in shown.windows(2) {
+        let ticks = pair[1].rtp_time.wrapping_sub(pair[0].rtp_time);
+        assert!((1..=6000).contains(&ticks), "{pair:?}");
     }
 }
