@@ -19,6 +19,8 @@ pub struct Histogram {
     counts: [u64; BOUNDS_US.len() + 1],
     sum: Duration,
     longest: Duration,
+    /// Never reset: what the bucket without a bound is answered with.
+    longest_ever: Duration,
 }
 
 impl Histogram {
@@ -29,6 +31,7 @@ impl Histogram {
         self.counts[bucket] += 1;
         self.sum = self.sum.saturating_add(span);
         self.longest = self.longest.max(span);
+        self.longest_ever = self.longest_ever.max(span);
     }
 
     /// How many spans were recorded.
@@ -64,7 +67,7 @@ impl Histogram {
 
     /// The bound of the bucket that holds the given share (0 to 1) of all spans: an estimate
     /// from above. `None` while nothing was recorded; what is longer than every bound counts as
-    /// the longest span.
+    /// the longest span ever.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let wanted = (self.count() as f64 * share.clamp(0.0, 1.0))
             .ceil()
@@ -74,7 +77,7 @@ impl Histogram {
             seen += count;
             if seen >= wanted {
                 let bound = BOUNDS_US.get(index).copied().map(Duration::from_micros);
-                return Some(bound.unwrap_or(self.longest));
+                return Some(bound.unwrap_or(self.longest_ever));
             }
         }
         None
@@ -121,5 +124,12 @@ mod tests {
         assert_eq!(histogram.quantile(0.0), Some(Duration::from_micros(200)));
         assert_eq!(histogram.quantile(0.99), Some(Duration::from_micros(200)));
         assert_eq!(histogram.quantile(1.0), Some(Duration::from_secs(60)));
+        histogram.take_longest();
+        let after = histogram.quantile(1.0);
+        assert_eq!(
+            after,
+            Some(Duration::from_secs(60)),
+            "a scrape takes nothing"
+        );
     }
 }
