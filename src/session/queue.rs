@@ -65,9 +65,10 @@ impl Pacer {
         self.tokens
     }
 
-    /// So many bytes left. May go below zero, never by more than one burst.
+    /// So many bytes left. May go below zero, by one burst at most; never shortens a pause.
     pub fn spend(&mut self, bytes: usize) {
-        self.tokens = (self.tokens - bytes as f64).max(-self.burst);
+        let floor = self.tokens.min(-self.burst);
+        self.tokens = (self.tokens - bytes as f64).max(floor);
     }
 
     /// Closes it for [`PAUSE`].

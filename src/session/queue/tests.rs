@@ -51,6 +51,16 @@ fn it_tells_when_it_opens() {
 }
 
 #[test]
+fn what_leaves_during_a_pause_does_not_shorten_it() {
+    let start = start();
+    let mut pacer = Pacer::new(1_000_000_000, start);
+    pacer.pause();
+    pacer.spend(100); // an answer to an ICE check
+    assert!(!pacer.is_open(start + PAUSE - Duration::from_millis(1)));
+    assert!(pacer.is_open(start + PAUSE + Duration::from_millis(1)));
+}
+
+#[test]
 fn skipping_finishes_the_frame_that_has_begun() {
     let at = start();
     let mut queue = SendQueue::default();
