@@ -76,7 +76,7 @@ impl Gateway {
             self.common.counters.sessions_panicked += 1;
             Err(OfferError::Bad("it cannot be processed".to_owned()))
         });
-        let (mut session, answer) = opened.map_err(|error| {
+        let (session, answer) = opened.map_err(|error| {
             self.common.counters.refused_offers += 1;
             match error {
                 OfferError::Bad(what) => Refusal::BadOffer(what),
@@ -85,7 +85,7 @@ impl Gateway {
         })?;
         let viewer = ViewerId(self.next_viewer);
         self.next_viewer += 1;
-        self.demux.name(session.local_ufrag(), viewer);
+        self.demux.name(session.local_ufrag().to_owned(), viewer);
         let (key, etag) = (SessionKey(self.rng.random()), self.fresh_etag());
         let new = NewViewer {
             session,
@@ -179,7 +179,7 @@ impl Gateway {
             .map_err(|error| Refusal::BadFragment(error.to_string()))?;
         let viewer = self.viewers.get_mut(&id).ok_or(Refusal::UnknownSession)?;
         viewer.etag = fresh.clone();
-        self.demux.name(viewer.session.local_ufrag(), id);
+        self.demux.name(viewer.session.local_ufrag().to_owned(), id);
         self.with_viewer(id, |_, _| {});
         debug!(viewer = id.0, "ice restart");
         Ok(Outcome::Restarted {

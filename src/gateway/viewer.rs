@@ -208,7 +208,12 @@ impl Gateway {
         }
     }
 
+                    let is_early = reason == KeyFrameReason::Requested
+                        && viewer.session.is_key_frame_on_its_way(now);
     fn count_need(&mut self, reason: KeyFrameReason) {
+                    if is_early {
+                        continue;
+                    }
         *match reason {
             KeyFrameReason::Requested => &mut self.common.counters.key_frame_requests,
             KeyFrameReason::Unrepairable => &mut self.common.counters.unrepairable_losses,

@@ -11,7 +11,7 @@ use super::time::MediaTime;
 pub struct Frame {
     /// RTP payloads in order; the last carries the marker bit.
     pub payloads: Vec<Payload>,
-    /// Sum of the payloads' lengths.
+    /// Sum of the payloads' lengths: without headers, unlike the bytes of a send queue.
     pub bytes: usize,
     pub is_key_frame: bool,
     /// Counts the groups of pictures of this hub: the same for all frames up to the next key

@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod h264;
 pub mod histogram;
+pub mod ice;
 pub mod packetize;
 pub mod pixel;
 pub mod time;
@@ -40,7 +41,7 @@ impl fmt::Display for Codec {
 pub struct AccessUnit {
     pub codec: Codec,
     /// Annex B: every NAL unit behind a start code. Shared, never copied. A key frame carries
-    /// its SPS and PPS.
+    /// its SPS and PPS. Each source bounds its length; the hub and the queues bound how many live.
     pub data: Bytes,
     /// An IDR picture: decoding can start here.
     pub is_key_frame: bool,
@@ -56,7 +57,8 @@ pub struct AccessUnit {
     pub stages: Stages,
 }
 
-/// Time that one picture spent in each stage before it was handed on.
+/// Time that one picture spent in each stage before it was handed on. No bound: a source that
+/// hangs is restarted, so a stage takes `stall` at most where it hands on anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
     pub capture: Duration,

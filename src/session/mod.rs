@@ -4,8 +4,10 @@
 //! called again.
 //! Not here: sockets, which camera it watches, limits over all viewers (gateway).
 //!
-//! This is the only room that touches str0m. Every access to the `Rtc` goes through
-//! [`Session::with`], which drains it to its timeout before anything else can touch it.
+//! This is the only room that touches str0m. Whatever changes the `Rtc` goes through
+//! [`Session::with`], which drains it to its timeout before it is changed again; but packets are
+//! written many at a time before a drain, which releases them. It may panic on a peer's bytes:
+//! the gateway catches that, and the viewer is dropped.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod crypto;
@@ -13,6 +15,7 @@ mod dtls;
 mod nack;
 pub mod offer;
 pub mod queue;
+mod repair;
 mod rtc;
 
 use std::collections::VecDeque;
@@ -27,6 +30,7 @@ use tracing::trace;
 
 use crate::config::Latency;
 use crate::media::frame::{Frame, Need};
+use crate::media::ice::{MAX_CANDIDATES, MAX_SOURCES};
 
 pub use crypto::{Certificate, install_crypto, new_certificate};
 pub use rtc::find_by_ufrag;
@@ -34,6 +38,7 @@ pub use rtc::find_by_ufrag;
 use nack::NackWatch;
 use offer::{H264Type, OfferError};
 use queue::{Pacer, SendQueue, wire_len};
+use repair::Repairs;
 
 /// One UDP datagram to send.
 #[derive(Debug)]
@@ -82,7 +87,7 @@ pub enum Event {
 pub enum KeyFrameReason {
     /// PLI or FIR (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
     Requested,
-    /// The second NACK for a packet that is not resent.
+    /// The second NACK for a packet that is not resent, or NACKs for more than can be.
     Unrepairable,
     /// Its queue grew past its bound and was cut.
     Skipped,
@@ -120,7 +125,9 @@ pub enum State {
 /// Counters of one session, since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
+    /// Datagrams made for it: pictures, repairs, STUN, DTLS and RTCP.
     pub packets: u64,
+    /// Of their UDP payloads.
     pub bytes: u64,
     /// Packets sent again (RTX).
     pub repairs: u64,
@@ -128,11 +135,22 @@ pub struct Tally {
     pub skips: u64,
     /// PLI and FIR received.
     pub key_frame_requests: u64,
-    /// Datagrams from its address that it could not use.
-    pub bad_inputs: u64,
     pub round_trip: Option<Duration>,
     /// 0 to 1.
     pub loss: Option<f32>,
+}
+
+/// What was dropped for or from a viewer, by the bound that it met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Datagrams from its address that it could not use.
+    pub inputs: u64,
+    /// Remote candidates past [`MAX_CANDIDATES`], checks from addresses past [`MAX_SOURCES`].
+    pub candidates: u64,
+    /// Packets asked for again, past what pictures took.
+    pub repairs: u64,
+    /// Datagrams to it, past [`MAX_OUTBOX`].
+    pub outputs: u64,
 }
 
 /// What the next frame must be.
@@ -166,15 +184,30 @@ pub struct Session {
     catching_up: usize,
     /// The group that was replayed to this viewer last, for its recovery.
     replayed_gop: Option<u64>,
+    /// Number of the first packet of the newest key frame that has left completely, and when.
+    key_frame: Option<(u64, Instant)>,
     next_seq: u64,
     time_offset: u32,
     playout_delay: Option<StrMediaTime>,
     nacks: NackWatch,
+    repairs: Repairs,
+    /// Bytes of repairs that the common pace has not been told of.
+    unpaid: usize,
+    /// Addresses of the viewer's candidates since the last ICE restart.
+    candidates: Vec<SocketAddr>,
+    /// Addresses that its ICE checks came from since then.
+    sources: Vec<SocketAddr>,
+    local_ufrag: String,
     outbox: Vec<Datagram>,
+    outbox_bytes: usize,
     events: VecDeque<Event>,
     rtc_timeout: Instant,
     has_sent_picture: bool,
+    has_told_trouble: bool,
+    /// Of the call that is running.
+    now: Instant,
     tally: Tally,
+    drops: Drops,
 }
 
 /// Slack of timers: what is due within it is done now, so that close ones share a turn.
@@ -182,6 +215,13 @@ pub const SLACK: Duration = Duration::from_millis(1);
 /// Packets written before str0m is drained: as many as leave in one system call. Its queue keeps
 /// room for the most that it ever held, 400 bytes each.
 const WRITES_PER_DRAIN: usize = 32;
+/// Bytes of datagrams that wait for one viewer's turn; what comes after is dropped. Pictures come
+/// by pace and repairs by their own bound, so this is met by answers to a flood at most.
+pub const MAX_OUTBOX: usize = 1 << 20;
+/// Until a viewer's round trip is known, and the bounds of what is believed of it.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+const MIN_ROUND_TRIP: Duration = Duration::from_millis(50);
+const MAX_ROUND_TRIP: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Answers an offer. The session connects by itself from here on.
@@ -197,21 +237,38 @@ impl Session {
         to: SocketAddr,
         bytes: &[u8],
     ) {
+        self.now = now;
+        if rtc::is_stun(bytes) && !self.is_heard(from) {
+            self.drops.candidates += 1;
+            return;
+        }
         let outcome = self.with(|rtc| rtc::receive(rtc, now, from, to, bytes));
         if let Err(error) = outcome {
             // Anybody can send bytes from a viewer's address, so they must not end a session,
             // nor a handshake: one that really failed ends by `limits.setup_timeout`. The first
             // is told, as it may be why (a certificate that we cannot verify).
             trace!(%from, error, "datagram of no use");
-            if self.tally.bad_inputs == 0 && !self.is_connected {
+            if !self.has_told_trouble && !self.is_connected {
                 self.emit(Event::Trouble(error));
             }
-            self.tally.bad_inputs += 1;
+            self.has_told_trouble = true;
+            self.drops.inputs += 1;
         }
+    }
+
+    /// Whether ICE checks from this address are taken: of the first [`MAX_SOURCES`].
+    fn is_heard(&mut self, from: SocketAddr) -> bool {
+        let is_known = self.sources.contains(&from);
+        let is_heard = is_known || self.sources.len() < MAX_SOURCES;
+        if is_heard && !is_known {
+            self.sources.push(from);
+        }
+        is_heard
     }
 
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         if self.rtc_timeout <= now + SLACK {
             let due = self.rtc_timeout.max(now);
             let outcome = self.with(|rtc| rtc::advance(rtc, due));
@@ -271,6 +328,22 @@ impl Session {
         self.replayed_gop == Some(gop) || self.catching_up > 0
     }
 
+    /// A key frame is queued, or left so shortly ago that a PLI was sent before it was there.
+    pub fn is_key_frame_on_its_way(&self, now: Instant) -> bool {
+        let told = self.tally.round_trip.unwrap_or(ROUND_TRIP);
+        let round_trip = told.clamp(MIN_ROUND_TRIP, MAX_ROUND_TRIP);
+        let is_fresh = |(_, left)| now.saturating_duration_since(left) < round_trip;
+        self.queue.key_frame_sent().is_some() || self.key_frame.is_some_and(is_fresh)
+    }
+
+    /// Number of the first packet of the newest key frame, where one left or is leaving: what was
+    /// lost before it is missed no more.
+    fn newest_key_frame(&self) -> Option<u64> {
+        let leaving = self.queue.key_frame_sent();
+        let leaving = leaving.map(|sent| self.next_seq - sent as u64);
+        leaving.or(self.key_frame.map(|(first, _)| first))
+    }
+
     /// The stream begins anew (its camera restarted): only a key frame can follow.
     pub fn await_key_frame(&mut self) {
         self.feed = Feed::KeyFrame;
@@ -287,6 +360,8 @@ impl Session {
     /// Sends what its pace and the common pace of all viewers allow. Tells when the newest live
     /// frame that left completely had been received; how old a replay is says nothing.
     pub fn pump(&mut self, now: Instant, common: &mut Pacer) -> Option<Instant> {
+        self.now = now;
+        common.spend(std::mem::take(&mut self.unpaid));
         let mut completed = None;
         while self.is_connected && !self.queue.is_empty() {
             let written = self.write_some(now, common, &mut completed);
@@ -333,7 +408,10 @@ impl Session {
                 if self.catching_up == 0 {
                     *completed = Some(packet.received);
                 }
-                has_key_frame |= packet.is_key_frame;
+                if packet.is_key_frame {
+                    has_key_frame = true;
+                    self.key_frame = Some((self.next_seq - packet.index as u64, now));
+                }
             }
             let write = RtpWrite::new(
                 pt,
@@ -365,7 +443,11 @@ impl Session {
         }
     }
 
-    /// The kernel took a datagram for this viewer and lost it: its buffers are full, so pause.
+    /// The kernel refused a datagram to this viewer: its buffers are full, so pause. The hole is
+    /// left to the viewer's NACK, which also knows whether it was a picture at all: repaired a
+    /// round trip later (RTX), while a skip to the next key frame would be seen by every viewer
+    /// and, from a camera that cannot be asked for one, last for up to a group of pictures. One
+    /// without RTX gets its key frame at its second NACK.
     pub fn on_refused(&mut self) {
         self.pacer.pause();
     }
@@ -379,13 +461,22 @@ impl Session {
         }
     }
 
-    /// Adds what a trickle fragment brought; candidates that cannot be used are dropped.
+    /// Adds what a trickle fragment brought. Candidates that cannot be used are left out, as are
+    /// those that are known; past [`MAX_CANDIDATES`] since the last ICE restart they are dropped.
     pub fn add_candidates(&mut self, now: Instant, candidates: &[String]) {
-        let usable: Vec<_> = candidates
-            .iter()
-            .take(offer::MAX_CANDIDATES)
-            .filter_map(|c| offer::read_candidate(c))
-            .collect();
+        self.now = now;
+        let mut usable = Vec::new();
+        for candidate in candidates.iter().filter_map(|c| offer::read_candidate(c)) {
+            if self.candidates.contains(&candidate.addr()) {
+                continue;
+            }
+            if self.candidates.len() >= MAX_CANDIDATES {
+                self.drops.candidates += 1;
+                continue;
+            }
+            self.candidates.push(candidate.addr());
+            usable.push(candidate);
+        }
         let outcome = self.with(|rtc| rtc::add_candidates(rtc, now, usable));
         self.fail_on(outcome);
     }
@@ -401,6 +492,7 @@ impl Session {
         theirs: &[String],
         ours: &[SocketAddr],
     ) -> Result<String, OfferError> {
+        self.now = now;
         let offer = rtc::with_credentials(&self.offer, ufrag, pwd)?;
         let mut known = std::mem::take(&mut self.local_addresses);
         let answer = self.with(|rtc| {
@@ -410,6 +502,9 @@ impl Session {
         self.local_addresses = known;
         let answer = answer?;
         self.offer = offer;
+        self.local_ufrag = rtc::local_ufrag(&mut self.rtc);
+        self.candidates.clear();
+        self.sources.clear();
         self.add_candidates(now, theirs);
         Ok(rtc::fragment_of(&answer))
     }
@@ -419,12 +514,13 @@ impl Session {
         rtc::credentials_of(&self.offer).map(|(ufrag, _)| ufrag)
     }
 
-    /// Our own `ice-ufrag`: how a datagram from an unknown address names this session.
-    pub fn local_ufrag(&mut self) -> String {
-        rtc::local_ufrag(&mut self.rtc)
+    /// Our own `ice-ufrag`: how a datagram from an unknown address names this session. Changes
+    /// with each ICE restart.
+    pub fn local_ufrag(&self) -> &str {
+        &self.local_ufrag
     }
 
-    /// The only way to the `Rtc`: whatever was done to it, it is drained before we return.
+    /// Whatever was done to the `Rtc`, it is drained before we return.
     fn with<T>(&mut self, act: impl FnOnce(&mut Rtc) -> T) -> T {
         let outcome = act(&mut self.rtc);
         rtc::drain(self);
@@ -457,11 +553,12 @@ impl Session {
     /// Moves what is to be sent to `outbox`, which must be empty; its room is reused.
     pub fn take_datagrams(&mut self, outbox: &mut Vec<Datagram>) {
         std::mem::swap(&mut self.outbox, outbox);
+        self.outbox_bytes = 0;
     }
 
-    /// Something is to be sent.
-    pub fn has_datagrams(&self) -> bool {
-        !self.outbox.is_empty()
+    /// What was dropped since the last call.
+    pub fn take_drops(&mut self) -> Drops {
+        std::mem::take(&mut self.drops)
     }
 
     /// Where the viewer stands.

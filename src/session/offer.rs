@@ -5,13 +5,13 @@
 //! Not here: the answer (str0m makes it), ICE.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use str0m::Candidate;
 
 use crate::media::h264::ProfileLevelId;
+use crate::media::ice::MAX_CANDIDATES;
 
-/// Candidates taken from one offer or fragment; what comes after is dropped.
-pub const MAX_CANDIDATES: usize = 32;
 /// Payload types looked at in one section; browsers offer some 40.
 const MAX_TYPES: usize = 96;
 
@@ -43,6 +43,10 @@ pub struct Offer {
     pub mid: String,
     /// There are audio sections to answer as inactive.
     pub has_audio: bool,
+    /// Addresses of the candidates that are left in `sdp`.
+    pub candidates: Vec<SocketAddr>,
+    /// Usable ones past [`MAX_CANDIDATES`].
+    pub candidates_dropped: u64,
 }
 
 /// Reads `text`.
@@ -53,7 +57,7 @@ pub fn read(text: &str) -> Result<Offer, OfferError> {
     let mid = sections[chosen].attribute("mid").next();
     let mid = mid.ok_or_else(|| OfferError::Bad("its video section has no a=mid".to_owned()))?;
     let mut sdp = String::with_capacity(text.len());
-    let mut candidates = 0;
+    let mut candidates = Candidates::default();
     for (i, section) in sections.iter().enumerate() {
         let direction = (i > 0 && section.is_media()).then_some(if i == chosen {
             "recvonly"
@@ -67,6 +71,8 @@ pub fn read(text: &str) -> Result<Offer, OfferError> {
         types,
         mid: mid.to_owned(),
         has_audio: sections.iter().any(|s| s.kind == "audio"),
+        candidates: candidates.taken,
+        candidates_dropped: candidates.dropped,
     })
 }
 
@@ -240,10 +246,32 @@ fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
+#[derive(Default)]
+struct Candidates {
+    taken: Vec<SocketAddr>,
+    dropped: u64,
+}
+
+impl Candidates {
+    /// Whether a candidate is left in the offer.
+    fn take(&mut self, value: &str) -> bool {
+        let Some(candidate) = read_candidate(value) else {
+            return false;
+        };
+        let is_taken = self.taken.len() < MAX_CANDIDATES;
+        if is_taken {
+            self.taken.push(candidate.addr());
+        } else {
+            self.dropped += 1;
+        }
+        is_taken
+    }
+}
+
 fn write_section(
     section: &Section<'_>,
     direction: Option<&str>,
-    candidates: &mut usize,
+    candidates: &mut Candidates,
     sdp: &mut String,
 ) {
     let mut mapped = HashSet::new();
@@ -262,11 +290,10 @@ fn write_section(
         if direction.is_some() && is_direction {
             continue;
         }
-        if let Some(value) = line.strip_prefix("a=candidate:") {
-            *candidates += 1;
-            if *candidates > MAX_CANDIDATES || read_candidate(value).is_none() {
-                continue;
-            }
+        if let Some(value) = line.strip_prefix("a=candidate:")
+            && !candidates.take(value)
+        {
+            continue;
         }
         sdp.push_str(line);
         sdp.push_str("\r\n");

@@ -89,6 +89,8 @@ impl Pacer {
 #[derive(Debug)]
 pub struct NextPacket {
     pub payload: Payload,
+    /// In its frame.
+    pub index: usize,
     pub is_last: bool,
     pub is_key_frame: bool,
     pub time: MediaTime,
@@ -107,7 +109,7 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// Bytes that wait.
+    /// Bytes that wait, as they will be on the wire.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -123,23 +125,27 @@ impl SendQueue {
     }
 
     /// Leaves out every frame that has not begun; a frame in the middle of leaving is finished.
-    /// Tells how many went.
-    pub fn skip(&mut self) -> usize {
-        let kept = usize::from(self.sent > 0);
-        let skipped = self.frames.len().saturating_sub(kept);
-        self.frames.truncate(kept);
+    pub fn skip(&mut self) {
+        self.frames.truncate(usize::from(self.sent > 0));
         self.bytes = self.frames.front().map_or(0, |f| cost(f, self.sent));
-        skipped
+    }
+
+    /// Packets of a waiting key frame that have left; `None` if there is none.
+    pub fn key_frame_sent(&self) -> Option<usize> {
+        let at = self.frames.iter().position(|f| f.is_key_frame)?;
+        Some(if at == 0 { self.sent } else { 0 })
     }
 
     /// Takes the next packet out.
     pub fn pop(&mut self) -> Option<NextPacket> {
         let frame = self.frames.front()?;
         let payload = Arc::clone(&frame.payloads[self.sent]);
+        let index = self.sent;
         self.sent += 1;
         self.bytes -= payload.len() + OVERHEAD;
         let next = NextPacket {
             payload,
+            index,
             is_last: self.sent == frame.payloads.len(),
             is_key_frame: frame.is_key_frame,
             time: frame.time,

@@ -13,23 +13,17 @@ use str0m::rtp::rtcp::Rtcp;
 use str0m::rtp::{Extension, RawPacket};
 use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
-use super::nack::NackWatch;
+use super::nack::{self, NackWatch};
 use super::offer::{self, H264Type, OfferError};
 use super::queue::{Pacer, SendQueue};
-use super::{Datagram, End, Event, Feed, KeyFrameReason, Session, Setup};
+use super::repair::{self, Repair, Repairs};
+use super::{Datagram, End, Event, Feed, KeyFrameReason, MAX_OUTBOX, Session, Setup};
 use crate::config::Latency;
 use crate::media::h264::SpsFacts;
+use crate::media::ice;
 
 /// How often str0m reports round trip and loss.
 const STATS_INTERVAL: Duration = Duration::from_secs(2);
-/// Packets kept for repair: more than a second at 8 Mbit/s, 200 ms of a replay at 50 Mbit/s. Most
-/// of a viewer's memory: 420 bytes each, and str0m's buffer grows but never shrinks.
-const REPAIR_PACKETS: usize = 1024;
-/// Older packets are useless to a viewer that shows pictures at once.
-const REPAIR_AGE: Duration = Duration::from_secs(2);
-/// Repairs may take as much as the pictures themselves, no more: a viewer that asks for
-/// everything again and again cannot multiply what we send.
-const REPAIR_SHARE: f32 = 0.5;
 /// Addresses of ours in one session, over all its ICE restarts.
 const MAX_LOCAL: usize = 128;
 /// Header extension id proposed; the offer's own one is used in the end.
@@ -47,6 +41,7 @@ pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String),
         let what = "none of the offered H264 types can be sent";
         return Err(OfferError::NoCommonCodec(what.to_owned()));
     }
+    let local_ufrag = local_ufrag(&mut rtc);
     let mut session = Session {
         mid,
         types,
@@ -62,22 +57,35 @@ pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String),
         max_queue: setup.max_queue,
         catching_up: 0,
         replayed_gop: None,
+        key_frame: None,
         next_seq: setup.seed & 0x7fff, // below 2^15: far from the first rollover (RFC 3711, 3.3.1)
         time_offset: (setup.seed >> 32) as u32,
         playout_delay: (setup.latency == Latency::Low).then_some(MediaTime::ZERO),
         nacks: NackWatch::default(),
+        repairs: Repairs::default(),
+        unpaid: 0,
+        candidates: offer.candidates,
+        sources: Vec::new(),
+        local_ufrag,
         outbox: Vec::new(),
+        outbox_bytes: 0,
         events: VecDeque::new(),
         rtc_timeout: now,
         has_sent_picture: false,
+        has_told_trouble: false,
+        now,
         tally: super::Tally::default(),
+        drops: super::Drops {
+            candidates: offer.candidates_dropped,
+            ..super::Drops::default()
+        },
     };
     drain(&mut session);
     Ok((session, answer))
 }
 
 fn build(now: Instant, setup: &Setup<'_>, offer: &offer::Offer) -> Rtc {
-    let has_rtx = offer.types.iter().any(|t| t.rtx.is_some());
+    let can_all_be_repaired = offer.types.iter().all(|t| t.rtx.is_some());
     let mut config = RtcConfig::new()
         .clear_codecs()
         // What is not used is not negotiated: each extension costs bytes and time per packet. The
@@ -89,9 +97,9 @@ fn build(now: Instant, setup: &Setup<'_>, offer: &offer::Offer) -> Rtc {
         .set_dtls_cert(setup.certificate.0.clone())
         .set_stats_interval(Some(STATS_INTERVAL))
         .set_mtu(setup.mtu..=setup.mtu)
-        // Raw packets cost a copy of each, so only a viewer that cannot be repaired has them:
-        // they are the only way to see its NACKs.
-        .enable_raw_packets(!has_rtx);
+        // Raw packets cost a copy of each, so only a viewer that may turn out to be beyond repair
+        // has them (the type is chosen later): they are the only way to see its NACKs.
+        .enable_raw_packets(!can_all_be_repaired);
     if setup.latency == Latency::Low {
         config = config.set_extension(PLAYOUT_DELAY_ID, Extension::PlayoutDelay);
     }
@@ -224,12 +232,13 @@ pub(super) fn drain(session: &mut Session) {
             }
             Ok(Output::Transmit(transmit)) => {
                 let bytes = Vec::from(transmit.contents);
-                note_sent(session, &bytes);
-                session.outbox.push(Datagram {
-                    from: transmit.source,
-                    to: transmit.destination,
-                    bytes,
-                });
+                if may_leave(session, &bytes) {
+                    session.outbox.push(Datagram {
+                        from: transmit.source,
+                        to: transmit.destination,
+                        bytes,
+                    });
+                }
             }
             Ok(Output::Event(event)) => on_event(session, event),
             Err(error) => {
@@ -244,16 +253,65 @@ pub(super) fn drain(session: &mut Session) {
     }
 }
 
-/// Counts what leaves, and lets repairs slow down what follows: str0m sends them by itself.
-fn note_sent(session: &mut Session, bytes: &[u8]) {
+/// Counts what leaves, drops what is too much, and lets repairs slow down what follows: str0m
+/// sends them by itself.
+fn may_leave(session: &mut Session, bytes: &[u8]) -> bool {
+    let len = bytes.len();
+    if let Some((pt, rtp_time)) = rtp_of(bytes) {
+        if !session.types.iter().any(|t| t.rtx == Some(pt)) {
+            session.repairs.on_first(session.now, rtp_time, len);
+        } else if !may_repair(session, rtp_time, len) {
+            return false;
+        }
+    }
+    if session.outbox_bytes + len > MAX_OUTBOX {
+        session.drops.outputs += 1;
+        return false;
+    }
+    session.outbox_bytes += len;
     session.tally.packets += 1;
-    session.tally.bytes += bytes.len() as u64;
-    session.pacer.spend(bytes.len());
-    let is_rtp = bytes.first().is_some_and(|b| (128..192).contains(b));
-    if let (true, Some(second)) = (is_rtp, bytes.get(1)) {
-        let pt = second & 0x7f;
-        let is_repair = session.types.iter().any(|t| t.rtx == Some(pt));
-        session.tally.repairs += u64::from(is_repair);
+    session.tally.bytes += len as u64;
+    session.pacer.spend(len);
+    true
+}
+
+/// Payload type and time of an RTP packet, which are not encrypted (RFC 3711 section 3.1). RTCP
+/// shares its first byte (RFC 5761 section 4).
+fn rtp_of(bytes: &[u8]) -> Option<(u8, u32)> {
+    match *bytes {
+        [128..=191, 192..=223, ..] => None,
+        [128..=191, kind, _, _, a, b, c, d, ..] => {
+            Some((kind & 0x7f, u32::from_be_bytes([a, b, c, d])))
+        }
+        _ => None,
+    }
+}
+
+fn may_repair(session: &mut Session, rtp_time: u32, len: usize) -> bool {
+    let repair = session.repairs.on_again(session.now, rtp_time, len);
+    match repair {
+        Repair::Leaves => {}
+        Repair::IsLast => session.emit(Event::KeyFrameNeeded(KeyFrameReason::Unrepairable)),
+        Repair::IsTooMuch => {
+            session.drops.repairs += 1;
+            // Empties str0m's cache: what is still asked for is not there any more, and costs
+            // no encryption.
+            keep_for_repair(session);
+            session.emit(Event::KeyFrameNeeded(KeyFrameReason::Unrepairable));
+            return false;
+        }
+    }
+    session.tally.repairs += 1;
+    session.unpaid += len;
+    true
+}
+
+fn keep_for_repair(session: &mut Session) {
+    let mut api = session.rtc.direct_api();
+    if let Some(stream) = api.stream_tx_by_mid(session.mid, None) {
+        // Without str0m's own cap on repairs: it looks every 50 ms, and says nothing when it
+        // throws them away.
+        stream.set_rtx_cache(repair::PACKETS, repair::AGE, None);
     }
 }
 
@@ -261,10 +319,7 @@ fn note_sent(session: &mut Session, bytes: &[u8]) {
 fn on_event(session: &mut Session, event: RtcEvent) {
     match event {
         RtcEvent::Connected => {
-            let stream = session.mid;
-            if let Some(stream) = session.rtc.direct_api().stream_tx_by_mid(stream, None) {
-                stream.set_rtx_cache(REPAIR_PACKETS, REPAIR_AGE, Some(REPAIR_SHARE));
-            }
+            keep_for_repair(session);
             session.is_connected = session.end.is_none();
             session.emit(Event::Connected);
         }
@@ -293,11 +348,24 @@ fn on_event(session: &mut Session, event: RtcEvent) {
 
 /// `pid` and the bits of `blp` after it (RFC 4585 section 6.2.1).
 fn on_nack(session: &mut Session, reports: impl Iterator<Item = (u16, u16)>) {
+    let chosen = session
+        .types
+        .iter()
+        .find(|t| session.pt == Some(t.pt.into()));
+    if chosen.is_some_and(|t| t.rtx.is_some()) {
+        return; // str0m sends it again
+    }
+    // What was lost before a key frame is missed no more.
+    let first = session.newest_key_frame().unwrap_or(0);
     let mut is_unrepairable = false;
     for (pid, blp) in reports {
-        is_unrepairable |= session.nacks.on_nack(pid);
-        for bit in (0..16).filter(|bit| blp >> bit & 1 == 1) {
-            is_unrepairable |= session.nacks.on_nack(pid.wrapping_add(bit + 1));
+        let more = (0..16).filter(|bit| blp >> bit & 1 == 1);
+        let all = more.map(|bit| pid.wrapping_add(bit + 1));
+        for seq in [pid].into_iter().chain(all) {
+            let seq = nack::extend(seq, session.next_seq);
+            if let Some(seq) = seq.filter(|seq| *seq >= first) {
+                is_unrepairable |= session.nacks.on_nack(seq);
+            }
         }
     }
     if is_unrepairable {
@@ -305,11 +373,15 @@ fn on_nack(session: &mut Session, reports: impl Iterator<Item = (u16, u16)>) {
     }
 }
 
+/// By the first byte (RFC 7983 section 7).
+pub(super) fn is_stun(bytes: &[u8]) -> bool {
+    matches!(bytes, [0..=3, ..])
+}
+
 /// Looks up the local ufrag that a STUN request names: `local:remote` (RFC 8445 section 7.2.2).
 /// Allocates nothing: this is what a flood of garbage meets.
 pub fn find_by_ufrag<T>(bytes: &[u8], find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-    // First byte 0 to 3 is STUN (RFC 7983 section 7).
-    if bytes.first().is_none_or(|first| *first > 3) {
+    if !is_stun(bytes) {
         return None;
     }
     let message = StunMessage::parse(bytes).ok()?;
@@ -328,14 +400,8 @@ pub(super) fn credentials_of(offer: &str) -> Option<(&str, &str)> {
 
 /// The offer with other credentials and without its candidates, which belong to the old ones.
 pub(super) fn with_credentials(offer: &str, ufrag: &str, pwd: &str) -> Result<String, OfferError> {
-    let is_ice = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
-    // RFC 8839 section 5.4.
-    if !(4..=256).contains(&ufrag.len()) || !(22..=256).contains(&pwd.len()) {
-        let what = "ice-ufrag has 4 to 256 characters, ice-pwd 22 to 256";
-        return Err(OfferError::Bad(what.to_owned()));
-    }
-    if !ufrag.chars().chain(pwd.chars()).all(is_ice) {
-        let what = "ice-ufrag and ice-pwd are made of letters, digits, + and /";
+    if !ice::is_ufrag(ufrag) || !ice::is_pwd(pwd) {
+        let what = "ice-ufrag or ice-pwd is too short, too long or has a forbidden character";
         return Err(OfferError::Bad(what.to_owned()));
     }
     let mut sdp = String::with_capacity(offer.len());

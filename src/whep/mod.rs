@@ -73,10 +73,9 @@ pub struct Fragment {
     pub ufrag: Option<String>,
     /// `a=ice-pwd`, where given.
     pub pwd: Option<String>,
-    /// Candidate attribute values (`candidate:...`), `.local` ones left out.
+    /// Candidate attribute values (`candidate:...`), `.local` ones left out; fewer than
+    /// [`fragment::MAX_LINES`].
     pub candidates: Vec<String>,
-    /// `a=end-of-candidates` was there.
-    pub is_end: bool,
 }
 
 /// What the gateway is asked to do.

@@ -163,7 +163,9 @@ pub struct SessionStatus {
     /// Share of packets lost on the way, 0 to 1, over the last second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// Mean over its whole age, waiting included: bits of every datagram made for it.
     pub bitrate: u64,
+    /// Datagrams made for it: pictures, repairs, STUN, DTLS and RTCP.
     pub packets: u64,
     pub repairs: u64,
     pub queued_bytes: usize,

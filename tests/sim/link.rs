@@ -63,12 +63,14 @@ pub struct Link {
     /// Loses the next so many datagrams of DTLS.
     pub lose_dtls: u64,
     pub sent_bytes: u64,
+    /// Nothing arrives before; then all of it at once.
+    pub held_until: Option<Instant>,
     /// The first datagrams, as anybody on the path could have kept them.
     pub tap: Vec<Vec<u8>>,
 }
 
 /// RTP, not RTCP (RFC 7983 section 7, RFC 5761 section 4).
-fn is_media(bytes: &[u8]) -> bool {
+pub fn is_media(bytes: &[u8]) -> bool {
     matches!(bytes, [128..=191, kind, ..] if !(192..=223).contains(kind))
 }
 
@@ -93,6 +95,7 @@ impl Link {
             lose_next: 0,
             lose_dtls: 0,
             sent_bytes: 0,
+            held_until: None,
             tap: Vec::new(),
         }
     }
@@ -109,8 +112,9 @@ impl Link {
         }
         let jitter = self.quality.jitter.mul_f64(self.rng.random());
         self.order += 1;
+        let at = now + self.quality.delay + jitter;
         self.under_way.push(Reverse(Packet {
-            at: now + self.quality.delay + jitter,
+            at: self.held_until.map_or(at, |held| held.max(at)),
             order: self.order,
             from,
             to,

@@ -162,17 +162,113 @@ fn without_rtx_a_passthrough_camera_freezes_for_a_group_at_most() {
 
 #[test]
 fn without_rtx_one_lost_packet_is_repaired_by_a_replay() {
+    for habits in [Habits::WITHOUT_RTX, Habits::WITH_RTX_ELSEWHERE] {
+        let mut world = World::passthrough(8);
+        world.run_for(ms(4500));
+        let viewer = world.join(0, habits, Quality::PERFECT);
+        world.run_for(ms(1000));
+        let since = world.now;
+        world.viewers[viewer].down.spare_next = 5;
+        world.viewers[viewer].down.lose_next = 1;
+        world.run_for(ms(1500));
+        let gap = world.peer(viewer).longest_gap(since, world.now);
+        println!("repaired by a replay: {gap:?}");
+        assert!(gap <= ms(400), "{gap:?}");
+        assert_eq!(world.peer(viewer).plis, 0, "long before a PLI");
+        assert_eq!(world.counters().replays, 2);
+        assert_eq!(world.peer(viewer).payload_types.len(), 1);
+    }
+}
+
+#[test]
+fn what_the_kernel_refuses_is_repaired_as_any_loss_is() {
+    for can_force in [false, true] {
+        for refused in [1, 20, 60] {
+            let mut world = match can_force {
+                true => World::forcing(refused),
+                false => World::passthrough(refused),
+            };
+            world.run_for(ms(5500));
+            let viewer = world.watch(0);
+            let replays = world.counters().replays;
+            let forced = world.cameras[0].forced;
+            let since = world.now;
+            world.refuse_next = refused;
+            world.run_for(secs(2));
+            assert_eq!(world.refuse_next, 0);
+            let gap = world.peer(viewer).longest_gap(since, world.now);
+            println!("force {can_force}: {refused} refused, {gap:?}");
+            // A skip would last until the next key frame: 2.6 s from this camera, else a replay.
+            assert!(gap <= ms(300), "{refused} refused: {gap:?}");
+            assert_eq!(world.counters().replays, replays);
+            assert_eq!(world.cameras[0].forced, forced, "nobody else sees anything");
+        }
+    }
+}
+
+#[test]
+fn without_rtx_what_the_kernel_refuses_is_replayed() {
     let mut world = World::passthrough(8);
     world.run_for(ms(4500));
     let viewer = world.join(0, Habits::WITHOUT_RTX, Quality::PERFECT);
     world.run_for(ms(1000));
     let since = world.now;
-    world.viewers[viewer].down.spare_next = 5;
-    world.viewers[viewer].down.lose_next = 1;
+    world.refuse_next = 5;
     world.run_for(ms(1500));
     let gap = world.peer(viewer).longest_gap(since, world.now);
-    println!("repaired by a replay: {gap:?}");
+    println!("replayed after {gap:?}");
     assert!(gap <= ms(400), "{gap:?}");
     assert_eq!(world.peer(viewer).plis, 0, "long before a PLI");
-    assert_eq!(world.counters().replays, 2);
+}
+
+#[test]
+fn an_outage_longer_than_what_is_kept_ends_in_a_replay_with_and_without_rtx() {
+    for habits in [Habits::BROWSER, Habits::WITHOUT_RTX] {
+        let mut world = World::passthrough(1);
+        world.cameras[0].gop = 600;
+        world.cameras[0].delta_bytes = 900;
+        world.run_for(secs(2));
+        let viewer = world.join(0, habits, Quality::PERFECT);
+        world.run_for(secs(2));
+        world.viewers[viewer].down.quality.loss = 1.0;
+        world.run_for(ms(2500));
+        world.viewers[viewer].down.quality.loss = 0.0;
+        let since = world.now;
+        world.run_for(secs(9));
+        let peer = world.peer(viewer);
+        let gap = peer.longest_gap(since, world.now);
+        println!("rtx {}: {gap:?} after the outage", habits.has_rtx);
+        assert!(gap <= ms(400), "rtx {}: {gap:?}", habits.has_rtx);
+        assert_eq!(peer.plis, 0, "long before a PLI");
+    }
+}
+
+#[test]
+fn a_pli_while_a_key_frame_is_on_its_way_is_answered_by_that() {
+    let mut config = config(1);
+    config.limits.egress_per_viewer = 8_000_000;
+    let mut world = World::new(3, config, |start| {
+        let mut camera = Camera::new(start);
+        (camera.key_bytes, camera.delta_bytes) = (300_000, 3000);
+        camera
+    });
+    world.run_for(ms(500));
+    let viewer = world.join(0, Habits::BROWSER, Quality::PERFECT);
+    world.run_for(ms(3540));
+    assert_eq!(world.newest(0), 121, "a key frame has begun to leave");
+    let before = world.counters();
+    world.request_key_frame(viewer);
+    world.run_for(ms(10));
+    let queued = world.sessions()[0].queued_bytes;
+    assert!((100_000..350_000).contains(&queued), "once: {queued}");
+    // It has left, and the viewer cannot have it yet.
+    world.run_while(secs(1), |w| w.sessions()[0].queued_bytes > 0);
+    world.request_key_frame(viewer);
+    world.run_for(ms(1000));
+    let asked = world.counters().key_frame_requests - before.key_frame_requests;
+    assert_eq!((asked, world.counters().replays), (2, before.replays));
+    // Later ones say that it was lost.
+    world.request_key_frame(viewer);
+    world.run_for(ms(50));
+    assert_eq!(world.counters().replays, before.replays + 1);
 }

@@ -22,6 +22,8 @@ use crate::camera::number_of;
 pub struct Habits {
     /// Offers RTX.
     pub has_rtx: bool,
+    /// Offers RTX for main profile, if for nothing else.
+    pub has_rtx_for_main: bool,
     /// Offers the fingerprint of a certificate that it does not have.
     pub is_impostor: bool,
     /// How long it waits for a repair before it asks for a key frame.
@@ -33,6 +35,7 @@ pub struct Habits {
 impl Habits {
     pub const BROWSER: Self = Self {
         has_rtx: true,
+        has_rtx_for_main: true,
         is_impostor: false,
         patience: Duration::from_secs(3),
         dtls: None,
@@ -40,6 +43,13 @@ impl Habits {
 
     /// Cannot be sent a packet again.
     pub const WITHOUT_RTX: Self = Self {
+        has_rtx: false,
+        has_rtx_for_main: false,
+        ..Self::BROWSER
+    };
+
+    /// Can be sent a packet again, but not of the type that a baseline camera has.
+    pub const WITH_RTX_ELSEWHERE: Self = Self {
         has_rtx: false,
         ..Self::BROWSER
     };
@@ -110,7 +120,8 @@ impl Peer {
         let codecs = config.codec_config();
         codecs.add_h264(Pt::new_with_value(103), rtx(104), true, 0x42001f);
         codecs.add_h264(Pt::new_with_value(107), rtx(108), true, 0x42e01f);
-        codecs.add_h264(Pt::new_with_value(109), rtx(110), true, 0x4d001f);
+        let rtx_for_main = habits.has_rtx_for_main.then(|| Pt::new_with_value(110));
+        codecs.add_h264(Pt::new_with_value(109), rtx_for_main, true, 0x4d001f);
         let mut rtc = config.build(now);
         rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
         let mut api = rtc.sdp_api();

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use pinhole::whep::{Command, ETag, Fragment, IfMatch, Outcome, Refusal, SessionKey};
 
 use crate::link::Quality;
+use crate::memory;
 use crate::peer::{Habits, credentials_in};
 use crate::world::{SERVER, World};
 use crate::{ms, secs};
@@ -75,17 +76,60 @@ fn candidates_of_no_use_are_dropped() {
         let outcome = patch(&mut world, viewer, tag.clone(), trickle(candidate));
         assert!(matches!(outcome, Outcome::Trickled), "{candidate}");
     }
-    let many = Fragment {
-        candidates: vec![CANDIDATE.to_owned(); 10_000],
-        ..Fragment::default()
-    };
-    assert!(matches!(
-        patch(&mut world, viewer, tag, many),
-        Outcome::Trickled
-    ));
     let since = world.now;
     world.run_for(secs(5));
     assert!(world.peer(viewer).longest_gap(since, world.now) <= ms(70));
+    assert_eq!(
+        world.counters().drops.candidates,
+        0,
+        "of no use, not too many"
+    );
+}
+
+#[test]
+fn candidates_without_end_cost_no_more_than_a_few() {
+    let mut world = World::passthrough(2);
+    let viewer = world.watch(0);
+    let tag = current(&world, viewer);
+    let mut numbers = 0..32_000u32;
+    let mut trickle_all = |world: &mut World, rounds| {
+        for _ in 0..rounds {
+            let some = numbers.by_ref().take(32);
+            let candidates = some.map(|n| {
+                let [_, a, b, c] = n.to_be_bytes();
+                format!("candidate:1 1 udp 2130706431 10.{a}.{b}.{c} 5000 typ host")
+            });
+            let fragment = Fragment {
+                candidates: candidates.collect(),
+                ..Fragment::default()
+            };
+            let outcome = patch(world, viewer, tag.clone(), fragment);
+            assert!(matches!(outcome, Outcome::Trickled));
+            world.run_for(ms(5));
+        }
+    };
+    trickle_all(&mut world, 100);
+    let before = memory::live();
+    trickle_all(&mut world, 900);
+    let more = memory::live() - before;
+    println!("{more} bytes more after another 28,800 candidates");
+    assert!(more < 500_000, "{more}");
+    let dropped = world.counters().drops.candidates;
+    assert!((32_000 - 32..32_000).contains(&dropped), "{dropped}");
+    // The same ones again are none too many.
+    let fragment = trickle("candidate:1 1 udp 2130706431 10.0.0.1 5000 typ host");
+    patch(&mut world, viewer, tag.clone(), fragment);
+    world.run_for(ms(5));
+    assert_eq!(world.counters().drops.candidates, dropped);
+    let since = world.now;
+    world.run_for(secs(5));
+    assert!(world.peer(viewer).longest_gap(since, world.now) <= ms(70));
+    // A restart begins anew.
+    restart(&mut world, viewer, IfMatch::Any);
+    let tag = current(&world, viewer);
+    patch(&mut world, viewer, tag, trickle(CANDIDATE));
+    world.run_for(ms(5));
+    assert_eq!(world.counters().drops.candidates, dropped);
 }
 
 fn restart(world: &mut World, viewer: usize, if_match: IfMatch) -> ETag {

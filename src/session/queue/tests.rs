@@ -67,7 +67,7 @@ fn skipping_finishes_the_frame_that_has_begun() {
     (0..3).for_each(|_| queue.push(&frame(2, at)));
     assert_eq!(queue.bytes(), 6000);
     assert!(!queue.pop().unwrap().is_last);
-    assert_eq!(queue.skip(), 2);
+    queue.skip();
     assert_eq!(queue.bytes(), 1000);
     assert!(queue.pop().unwrap().is_last);
     assert!(queue.pop().is_none() && queue.is_empty());
@@ -78,6 +78,6 @@ fn skipping_finishes_the_frame_that_has_begun() {
 fn skipping_with_nothing_begun_empties_it() {
     let mut queue = SendQueue::default();
     queue.push(&frame(2, start()));
-    assert_eq!(queue.skip(), 1);
+    queue.skip();
     assert!(queue.is_empty() && queue.bytes() == 0);
 }

@@ -5,13 +5,13 @@
 use libfuzzer_sys::fuzz_target;
 use pinhole::session::offer::read_candidate;
 use pinhole::whep::Fragment;
-use pinhole::whep::fragment::{MAX_CANDIDATES, MAX_LINE};
+use pinhole::whep::fragment::{MAX_LINE, MAX_LINES};
 
 fuzz_target!(|body: &[u8]| {
     let Ok(fragment) = Fragment::parse(body) else {
         return;
     };
-    assert!(fragment.candidates.len() <= MAX_CANDIDATES);
+    assert!(fragment.candidates.len() < MAX_LINES);
     for candidate in &fragment.candidates {
         assert!(candidate.len() <= MAX_LINE && candidate.starts_with("candidate:"));
         let _ = read_candidate(candidate);

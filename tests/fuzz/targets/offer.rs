@@ -39,7 +39,7 @@ fuzz_target!(|offer: &str| {
     session.handle_timeout(now + Duration::from_millis(50));
     let candidate = "candidate:1 1 udp 2113937151 192.0.2.9 5000 typ host".to_owned();
     session.add_candidates(now, std::slice::from_ref(&candidate));
-    let _ = session.restart_ice(now, "abcd", "abcdefghijklmnopqrstuv", &[candidate]);
+    let _ = session.restart_ice(now, "abcd", "abcdefghijklmnopqrstuv", &[candidate], &candidates);
     session.handle_timeout(now + Duration::from_secs(20));
     session.close(End::Left);
     let mut outbox = Vec::new();
