@@ -16,7 +16,7 @@ use crate::whep::status::{ErrorCounts, StageTimings};
 /// Bytes of a datagram that are not payload: RTP header 12, playout delay 8, the number of what is
 /// sent again 2 (RFC 4588 section 4), SRTP tag 16 at most (RFC 7714 section 13); in whole words.
 const RTP_ROOM: usize = 40;
-/// Notes kept of one run of a source.
+/// Notes kept of one run of a source; the oldest goes first.
 const MAX_NOTES: usize = 8;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -132,8 +132,10 @@ impl Camera {
             }
             SourceEvent::Note(note) => {
                 debug!(camera = %self.config.name, note, "note");
+                if self.notes.len() == MAX_NOTES {
+                    self.notes.remove(0);
+                }
                 self.notes.push(note);
-                self.notes.truncate(MAX_NOTES);
                 Reaction::None
             }
             SourceEvent::Load(load) => {

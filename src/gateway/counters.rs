@@ -1,5 +1,7 @@
 //! What the gateway counts, since its start.
 
+use crate::session::Drops;
+
 /// Each bound that drops or refuses something has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -45,4 +47,16 @@ pub struct Counters {
     pub replays: u64,
     /// Replays that were a key frame alone.
     pub stills: u64,
+    /// Dropped for or from viewers, by the bound that each met.
+    pub drops: Drops,
+}
+
+impl Counters {
+    /// What one viewer has dropped.
+    pub(super) fn add(&mut self, drops: Drops) {
+        self.drops.inputs += drops.inputs;
+        self.drops.candidates += drops.candidates;
+        self.drops.repairs += drops.repairs;
+        self.drops.outputs += drops.outputs;
+    }
 }

@@ -18,6 +18,7 @@ mod viewer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,7 +153,9 @@ impl Gateway {
         bytes: &[u8],
     ) {
         self.common.counters.datagrams_in += 1;
-        let Some(id) = self.demux.find(from, bytes) else {
+        // Anybody can send here: where reading it panics, it is a stranger's.
+        let found = catch_unwind(AssertUnwindSafe(|| self.demux.find(from, bytes)));
+        let Some(id) = found.ok().flatten() else {
             self.common.counters.datagrams_unknown += 1;
             return;
         };
@@ -244,13 +247,30 @@ impl Gateway {
         })
     }
 
-    /// Gives one viewer its turn.
+    /// Gives one viewer its turn; a panic in it costs that viewer alone.
     fn serve(&mut self, now: Instant, id: ViewerId, outbox: &mut Vec<Datagram>) -> Option<Output> {
-        let mut completes = None;
-        self.guard(id, |viewer, common| {
-            viewer.is_dirty = false;
-            completes = viewer.session.pump(now, &mut common.egress);
+        let turn = catch_unwind(AssertUnwindSafe(|| self.give_turn(now, id, outbox)));
+        let output = turn.unwrap_or_else(|_| {
+            self.on_panic(id);
+            outbox.clear();
+            None
         });
+        if self.viewers.get(&id).is_some_and(Viewer::is_over) {
+            self.remove(now, id);
+        }
+        output
+    }
+
+    fn give_turn(
+        &mut self,
+        now: Instant,
+        id: ViewerId,
+        outbox: &mut Vec<Datagram>,
+    ) -> Option<Output> {
+        let viewer = self.viewers.get_mut(&id).filter(|v| !v.is_broken)?;
+        viewer.is_dirty = false;
+        let completes = viewer.session.pump(now, &mut self.common.egress);
+        self.common.counters.add(viewer.session.take_drops());
         self.take_events(now, id);
         let viewer = self.viewers.get_mut(&id)?;
         let camera = viewer.camera;
@@ -259,9 +279,6 @@ impl Gateway {
         viewer.readdress(outbox);
         if let Some(path) = viewer.new_path(outbox) {
             self.demux.select(path, id);
-        }
-        if viewer.is_over() {
-            self.remove(id);
         }
         (!outbox.is_empty()).then_some(Output::Send { completes })
     }

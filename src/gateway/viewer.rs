@@ -31,6 +31,8 @@ pub(super) struct Viewer {
     /// POST to last packet of the first key frame.
     pub(super) first_picture: Option<Duration>,
     pub(super) is_dirty: bool,
+    /// Its session panicked: it is not touched again, and removed in its next turn.
+    pub(super) is_broken: bool,
     /// Where its handshake and media go: the pair that ICE has selected.
     path: Option<SocketAddr>,
     /// Half-open until then, or expired then.
@@ -74,6 +76,7 @@ impl Viewer {
             since: now,
             first_picture: None,
             is_dirty: false,
+            is_broken: false,
             path: None,
             deadline: Some(now + new.setup_timeout),
             session_age: new.session_age,
@@ -105,7 +108,7 @@ impl Viewer {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.session.state() == State::Ended
+        self.is_broken || self.session.state() == State::Ended
     }
 
     /// The candidate that a datagram to this local address belongs to.
@@ -168,16 +171,25 @@ impl Gateway {
         }
     }
 
-    /// The only way to a session: a panic costs its viewer alone.
+    /// Whatever a peer can bring about in a session is done in here or in a viewer's turn, which
+    /// is guarded as well: a panic costs its viewer alone.
     pub(super) fn guard(&mut self, id: ViewerId, act: impl FnOnce(&mut Viewer, &mut Common)) {
-        let Some(viewer) = self.viewers.get_mut(&id) else {
+        let Some(viewer) = self.viewers.get_mut(&id).filter(|v| !v.is_broken) else {
             return;
         };
         let common = &mut self.common;
         if catch_unwind(AssertUnwindSafe(|| act(viewer, common))).is_err() {
-            error!(viewer = id.0, "a session panicked and was dropped");
-            self.common.counters.sessions_panicked += 1;
-            self.remove(id);
+            self.on_panic(id);
+        }
+    }
+
+    /// The viewer gets a last turn, in which it is removed.
+    pub(super) fn on_panic(&mut self, id: ViewerId) {
+        error!(viewer = id.0, "a session panicked and was dropped");
+        self.common.counters.sessions_panicked += 1;
+        if let Some(viewer) = self.viewers.get_mut(&id) {
+            viewer.is_broken = true;
+            self.dirty.push_back(id);
         }
     }
 
@@ -196,7 +208,12 @@ impl Gateway {
                     self.answer_need(now, id, Need::Join);
                 }
                 Event::KeyFrameNeeded(reason) => {
+                    let is_early = reason == KeyFrameReason::Requested
+                        && viewer.session.is_key_frame_on_its_way(now);
                     self.count_need(reason);
+                    if is_early {
+                        continue;
+                    }
                     self.answer_need(now, id, Need::Recovery);
                 }
                 Event::Trouble(error) => {
@@ -208,12 +225,7 @@ impl Gateway {
         }
     }
 
-                    let is_early = reason == KeyFrameReason::Requested
-                        && viewer.session.is_key_frame_on_its_way(now);
     fn count_need(&mut self, reason: KeyFrameReason) {
-                    if is_early {
-                        continue;
-                    }
         *match reason {
             KeyFrameReason::Requested => &mut self.common.counters.key_frame_requests,
             KeyFrameReason::Unrepairable => &mut self.common.counters.unrepairable_losses,
@@ -285,7 +297,7 @@ impl Gateway {
     }
 
     /// Forgets a viewer. Its camera was told when it ended, unless it panicked.
-    pub(super) fn remove(&mut self, id: ViewerId) {
+    pub(super) fn remove(&mut self, now: Instant, id: ViewerId) {
         self.demux.forget(id);
         let Some(viewer) = self.viewers.remove(&id) else {
             return;
@@ -293,7 +305,7 @@ impl Gateway {
         if let Some(camera) = self.cameras.get_mut(viewer.camera.0 as usize)
             && camera.viewers.contains(&id)
         {
-            camera.remove_viewer(viewer.since, id);
+            camera.remove_viewer(now, id);
         }
         // Even dropping what has panicked may panic.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(viewer)));

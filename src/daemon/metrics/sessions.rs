@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::out::Out;
 use crate::gateway;
+use crate::session::Drops;
 use crate::whep::status::SessionStatus;
 
 pub(super) fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Result {
@@ -20,7 +21,7 @@ pub(super) fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Res
     let max = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).fold(0.0, f64::max);
     out.gauge(
         "viewers_bits_per_second",
-        "Media sent to all viewers together.",
+        "Sent to all viewers together, each one's mean since it came.",
         sum(|session| session.bitrate as f64),
     )?;
     out.gauge(
@@ -72,6 +73,7 @@ pub(super) fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::R
         key_frames_forced,
         replays,
         stills,
+        drops,
     } = *counters;
     out.each(&[
         ("frames", "Pictures of all cameras.", frames),
@@ -134,6 +136,23 @@ pub(super) fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::R
             ("half_open", sessions_half_open_reaped),
             ("expired", sessions_expired),
             ("drained", sessions_drained),
+        ],
+    )?;
+    let Drops {
+        inputs,
+        candidates,
+        repairs,
+        outputs,
+    } = drops;
+    out.by_reason(
+        "viewers_dropped",
+        "Dropped for or from viewers: datagrams of theirs that are of no use, ICE candidates, \
+         repairs and datagrams past their bounds.",
+        &[
+            ("input", inputs),
+            ("candidate", candidates),
+            ("repair", repairs),
+            ("output", outputs),
         ],
     )?;
     out.by_reason(
