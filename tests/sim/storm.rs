@@ -10,6 +10,7 @@ use rand::{Rng, RngCore, SeedableRng};
 
 use crate::camera::Camera;
 use crate::link::Quality;
+use crate::memory;
 use crate::peer::Habits;
 use crate::world::{World, config};
 use crate::{ms, secs};
@@ -95,6 +96,58 @@ fn a_viewer_that_asks_for_everything_again_does_not_multiply_what_is_sent() {
     // Once for the pictures, once for repairs, and a replay per group.
     assert!(hostile < good * 4, "{hostile} {good}");
     assert!(longest_gap(&world, 1, secs(20)) <= ms(70));
+}
+
+#[test]
+fn nacks_that_come_all_at_once_are_answered_within_a_bound() {
+    let mut world = World::passthrough(3);
+    (world.cameras[0].fps, world.cameras[0].delta_bytes) = (60.0, 24_000);
+    crowd(&mut world, 2);
+    // What it asks for piles up on the way: the same hundred packets again and again.
+    world.viewers[0].up.held_until = Some(world.now + ms(501));
+    for _ in 0..10 {
+        world.viewers[0].down.lose_next = 60;
+        world.run_for(ms(50));
+    }
+    world.viewers[0].up.held_until = None;
+    let before: Vec<u64> = world.viewers.iter().map(|v| v.down.sent_bytes).collect();
+    world.run_for(ms(1));
+    let sent = |i: usize| world.viewers[i].down.sent_bytes - before[i];
+    let dropped = world.counters().drops.repairs;
+    println!("{} bytes at once, {dropped} dropped", sent(0));
+    assert!(sent(0) > 100_000, "it did ask: {}", sent(0));
+    // 256 packets, and one picture.
+    assert!(sent(0) <= 400_000, "{}", sent(0));
+    assert!(dropped > 0);
+    let since = world.now;
+    world.run_for(secs(3));
+    let gap = world.peer(0).longest_gap(since, world.now);
+    assert!(gap <= ms(600), "it gets the group in their place: {gap:?}");
+    assert!(longest_gap(&world, 1, secs(3)) <= ms(70));
+}
+
+#[test]
+fn repairs_count_for_the_common_egress() {
+    let mut config = config(1);
+    // What four viewers need, and nothing for repairs.
+    config.limits.egress = 12_500_000;
+    config.limits.queue = 256 << 10;
+    let mut world = World::new(8, config, Camera::new);
+    for _ in 0..4 {
+        world.join(0, Habits::BROWSER, Quality::PERFECT);
+    }
+    world.run_for(secs(5));
+    for viewer in &mut world.viewers {
+        viewer.down.quality.loss = 0.3;
+    }
+    let sent = |world: &World| world.viewers.iter().map(|v| v.down.sent_bytes).sum::<u64>();
+    let before = sent(&world);
+    world.run_for(secs(20));
+    let bits = (sent(&world) - before) * 8 / 20;
+    let repairs: u64 = world.sessions().iter().map(|s| s.repairs).sum();
+    println!("{bits} bit/s, {repairs} repairs");
+    assert!(repairs > 1000, "{repairs}");
+    assert!(bits <= 13_500_000, "{bits}");
 }
 
 #[test]
@@ -198,6 +251,22 @@ fn a_session_that_panics_costs_nobody_else_anything() {
         assert!(gap <= ms(70), "{gap:?}");
     }
     world.watch(0);
+}
+
+#[test]
+fn a_viewer_that_panics_leaves_an_on_demand_camera_its_linger() {
+    let mut config = config(1);
+    config.cameras[0].on_demand = true;
+    config.cameras[0].linger = secs(5);
+    let mut world = World::new(7, config, Camera::new);
+    world.watch(0);
+    world.run_for(secs(20));
+    world.break_session(0);
+    world.run_for(secs(4));
+    assert!(world.cameras[0].is_playing(), "somebody may come back");
+    world.run_for(secs(2));
+    assert!(!world.cameras[0].is_playing());
+    assert_eq!(world.gateway.footprint(), Footprint::default());
 }
 
 #[test]
@@ -376,6 +445,34 @@ fn requests_repeated_from_elsewhere_do_not_cut_a_viewer_off() {
     let gap = longest_gap(&world, viewer, secs(10));
     assert!(gap <= ms(300), "{gap:?}");
     assert!(world.gateway.footprint().addresses <= 8);
+}
+
+#[test]
+fn requests_repeated_from_everywhere_leave_nothing_behind() {
+    let mut world = World::passthrough(1);
+    let viewer = world.watch(0);
+    let is_request = |bytes: &&Vec<u8>| bytes.starts_with(&[0, 1]);
+    let heard = world.viewers[viewer].up.tap.iter().find(is_request);
+    let heard = heard.expect("a check").clone();
+    let mut repeat = |world: &mut World, hosts: std::ops::Range<u32>| {
+        for host in hosts {
+            let [_, a, b, c] = host.to_be_bytes();
+            world.inject(SocketAddr::from(([11 + a, b, c, 1], 5000)), &heard);
+            if host % 10 == 0 {
+                world.run_for(ms(1));
+            }
+        }
+    };
+    repeat(&mut world, 0..2000);
+    let before = memory::live();
+    repeat(&mut world, 2000..22_000);
+    let more = memory::live() - before;
+    println!("{more} bytes more after another 20,000 addresses");
+    // Its packets for repair are among them; 20,000 candidates were 32 MB.
+    assert!(more < 4_000_000, "{more}");
+    assert!(world.counters().drops.candidates >= 20_000);
+    world.run_for(secs(10));
+    assert!(longest_gap(&world, viewer, secs(10)) <= ms(70));
 }
 
 #[test]
