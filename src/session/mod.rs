@@ -341,7 +341,7 @@ impl Session {
     fn newest_key_frame(&self) -> Option<u64> {
         let leaving = self.queue.key_frame_sent();
         let leaving = leaving.map(|sent| self.next_seq - sent as u64);
-        leaving.or(self.key_frame.map(|(first, _)| first))
+        leaving.or_else(|| self.key_frame.map(|(first, _)| first))
     }
 
     /// The stream begins anew (its camera restarted): only a key frame can follow.

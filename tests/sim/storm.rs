@@ -454,7 +454,7 @@ fn requests_repeated_from_everywhere_leave_nothing_behind() {
     let is_request = |bytes: &&Vec<u8>| bytes.starts_with(&[0, 1]);
     let heard = world.viewers[viewer].up.tap.iter().find(is_request);
     let heard = heard.expect("a check").clone();
-    let mut repeat = |world: &mut World, hosts: std::ops::Range<u32>| {
+    let repeat = |world: &mut World, hosts: std::ops::Range<u32>| {
         for host in hosts {
             let [_, a, b, c] = host.to_be_bytes();
             world.inject(SocketAddr::from(([11 + a, b, c, 1], 5000)), &heard);
