@@ -12,7 +12,9 @@ use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 use pinhole::config::EncoderChoice;
 use pinhole::source::encode::m2m::{self, Hardware, Pixel};
-use pinhole::source::encode::{self, Coded, Encoder, News, Picture, Settings, Unit};
+use pinhole::source::encode::{
+    self, Chosen, Coded, Encoder, Failures, Machine, News, Picture, Settings, Unit,
+};
 use pinhole::source::pattern::{Moment, Painter};
 
 const FPS: u32 = 30;
@@ -35,6 +37,12 @@ fn node() -> Option<(PathBuf, MutexGuard<'static, ()>)> {
     };
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     Some((path.into(), guard))
+}
+
+/// As `encode::open`, without a memory of what the other cases broke.
+fn whichever_works() -> Chosen<Machine> {
+    let failures = Failures::default();
+    Chosen::open(Machine, failures, &SETTINGS, EncoderChoice::Auto).expect("opens")
 }
 
 /// The test picture, in simulated frame time.
@@ -115,7 +123,7 @@ fn every_raw_format_is_coded_at_the_right_size_and_looks_like_what_went_in() {
         let mut scene = Scene::new();
         let mut unit = scene.code(&mut encoder);
         if unit.is_none() {
-            unit = encoder.drain().expect("drained").pop();
+            unit = encoder.finish().expect("drained").pop();
         }
         let unit = unit.expect("the first picture");
         assert!(unit.is_key_frame, "{pixel:?}");
@@ -159,7 +167,7 @@ fn a_forced_key_frame_is_the_very_next_picture_and_fifty_demands_cost_one() {
         }
         units.extend(scene.code(&mut encoder));
     }
-    units.extend(encoder.drain().expect("drained"));
+    units.extend(encoder.finish().expect("drained"));
     let ticks: Vec<i64> = units.iter().map(|unit| unit.ticks).collect();
     let expected: Vec<i64> = (0..60).map(Scene::ticks).collect();
     assert_eq!(
@@ -190,7 +198,7 @@ fn a_drained_encoder_gives_all_it_has_and_goes_on() {
         }
         units.extend(
             encoder
-                .drain()
+                .finish()
                 .unwrap_or_else(|error| panic!("{round}: {}", error.chain())),
         );
         assert_eq!(units.len(), 10, "round {round}");
@@ -198,7 +206,7 @@ fn a_drained_encoder_gives_all_it_has_and_goes_on() {
             .set_bitrate(300_000 * (round + 1))
             .expect("followed");
     }
-    assert!(encoder.drain().expect("nothing left").is_empty());
+    assert!(encoder.finish().expect("nothing left").is_empty());
 }
 
 /// The virtual encoder's own levers.
@@ -238,7 +246,7 @@ fn hardware_that_breaks_while_it_runs_is_replaced_within_the_same_picture() {
     let Some(broken) = lever("broken_jobs") else {
         return;
     };
-    let mut encoder = encode::open(&SETTINGS, EncoderChoice::Auto).expect("opens");
+    let mut encoder = whichever_works();
     let Some(News::Chosen(said)) = encoder.poll_news() else {
         panic!("it says what it chose")
     };
@@ -246,7 +254,7 @@ fn hardware_that_breaks_while_it_runs_is_replaced_within_the_same_picture() {
     let mut scene = Scene::new();
     let mut decoder = Decoder::new().expect("openh264");
     for _ in 0..10 {
-        let unit = scene.code(&mut *encoder).expect("in time");
+        let unit = scene.code(&mut encoder).expect("in time");
         decoder.decode(&unit.data).expect("valid");
     }
     fs::write(&broken, "1000").expect("writable");
@@ -288,16 +296,16 @@ fn hardware_that_breaks_while_it_runs_is_replaced_within_the_same_picture() {
 fn hardware_that_takes_seconds_for_a_picture_is_replaced_and_that_picture_is_not_lost() {
     let Some((_, _alone)) = node() else { return };
     let Some(slow) = lever("job_ms") else { return };
-    let mut encoder = encode::open(&SETTINGS, EncoderChoice::Auto).expect("opens");
+    let mut encoder = whichever_works();
     let mut scene = Scene::new();
-    assert!(scene.code(&mut *encoder).is_some());
+    assert!(scene.code(&mut encoder).is_some());
     fs::write(&slow, "4000").expect("writable");
     let start = Instant::now();
     let mut units = 0;
     while encoder.name() != "openh264" {
         assert!(start.elapsed() < Duration::from_secs(6), "still waits");
         // The encoder waits for a frame interval each time: no clock of ours is needed.
-        units += usize::from(scene.code_or_skip(&mut *encoder));
+        units += usize::from(scene.code_or_skip(&mut encoder));
     }
     let took = start.elapsed();
     fs::write(&slow, "0").expect("writable");
@@ -331,14 +339,14 @@ fn a_device_that_is_unbound_is_replaced_within_the_same_picture() {
             name.starts_with("vh264").then_some(name)
         });
     let device = device.expect("a bound device");
-    let mut encoder = encode::open(&SETTINGS, EncoderChoice::Auto).expect("opens");
+    let mut encoder = whichever_works();
     assert_eq!(encoder.name(), "V4L2 M2M");
     let mut scene = Scene::new();
     for _ in 0..5 {
-        assert!(scene.code(&mut *encoder).is_some());
+        assert!(scene.code(&mut encoder).is_some());
     }
     fs::write(driver.join("unbind"), &device).expect("unbound");
-    let unit = scene.code(&mut *encoder).expect("software's");
+    let unit = scene.code(&mut encoder).expect("software's");
     assert!(unit.is_key_frame);
     assert_eq!(encoder.name(), "openh264");
     let again = encode::open(&SETTINGS, EncoderChoice::Hardware)

@@ -13,8 +13,9 @@ use crate::media::frame::Frame;
 use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
 use crate::whep::status::{ErrorCounts, StageTimings};
 
-/// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
-const RTP_ROOM: usize = 80;
+/// Bytes of a datagram that are not payload: RTP header 12, playout delay 8, the number of what is
+/// sent again 2 (RFC 4588 section 4), SRTP tag 16 at most (RFC 7714 section 13); in whole words.
+const RTP_ROOM: usize = 40;
 /// Notes kept of one run of a source.
 const MAX_NOTES: usize = 8;
 

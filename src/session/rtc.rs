@@ -10,7 +10,7 @@ use str0m::ice::StunMessage;
 use str0m::media::{MediaTime, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::rtcp::Rtcp;
-use str0m::rtp::{Extension, RawPacket, RtpWrite};
+use str0m::rtp::{Extension, RawPacket};
 use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use super::nack::NackWatch;
@@ -174,12 +174,6 @@ pub(super) fn receive(
 pub(super) fn advance(rtc: &mut Rtc, now: Instant) -> Result<(), String> {
     rtc.handle_input(Input::Timeout(now))
         .map_err(|e| e.to_string())
-}
-
-pub(super) fn write(rtc: &mut Rtc, mid: Mid, packet: RtpWrite) {
-    if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None) {
-        stream.write_rtp(packet);
-    }
 }
 
 pub(super) fn close(rtc: &mut Rtc) -> Result<(), String> {

@@ -214,7 +214,8 @@ pub struct StageTimings {
     pub encode: Histogram,
     /// In the loop, until it is cut into packets and queued for its viewers.
     pub packetize: Histogram,
-    /// Of live pictures, from arrival to the last packet handed to the kernel, per viewer.
+    /// Of live pictures, per viewer: from arrival to the last packet handed to the kernel. What is
+    /// coded here arrived when it was taken, so this is all of its way.
     pub sent: Histogram,
 }
 

@@ -54,12 +54,12 @@ function everyStateHasItsWords() {
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }
 
-function lostPicturesAreNoErrors() {
-  const errors = { packet: 1, encode: 2, lost: 400 };
+function picturesLeftOutAreNoErrors() {
+  const errors = { packet: 1, encode: 2, lost: 400, late: 7, full: 1 };
   const rows = Object.fromEntries(facts(camera('door', { errors }), { figures: null }));
-  assert.deepEqual([rows.Errors, rows['Pictures lost']], ['3', '400']);
-  assert.ok(!('Pictures lost' in Object.fromEntries(facts(camera('door'), { figures: null }))));
-  return '3 errors, 400 lost';
+  assert.deepEqual([rows.Errors, rows['Left out']], ['3', '400 lost, 8 late']);
+  assert.ok(!('Left out' in Object.fromEntries(facts(camera('door'), { figures: null }))));
+  return '3 errors, 408 left out';
 }
 
 function stagesAreTold() {
@@ -81,7 +81,7 @@ function fragmentIsWellFormed() {
 export const cases = {
   'words: spans and rates read well': spansAndRatesReadWell,
   'words: every state has its words': everyStateHasItsWords,
-  'words: lost pictures are no errors': lostPicturesAreNoErrors,
+  'words: pictures left out are no errors': picturesLeftOutAreNoErrors,
   'words: the time in each stage is told': stagesAreTold,
   'words: a trickle fragment is well-formed': fragmentIsWellFormed,
 };

@@ -109,7 +109,7 @@ fn captured_as(format: PixelFormat, queue: Queue) -> Result<Picture, String> {
     buffers.start().map_err(said("STREAMON"))?;
     let until = Instant::now() + Duration::from_secs(5);
     let frame = loop {
-        sys::wait(&*fd, false, Duration::from_millis(500)).map_err(said("poll"))?;
+        sys::wait(&*fd, Duration::from_millis(500)).map_err(said("poll"))?;
         match buffers.dequeue().map_err(said("DQBUF"))? {
             Some(frame) => break frame,
             None if Instant::now() > until => return Err("no picture".to_owned()),

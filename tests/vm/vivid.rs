@@ -7,7 +7,7 @@ use pinhole::media::{DownReason, SourceEvent};
 
 use crate::Case;
 use crate::formats;
-use crate::machine::{Rival, bind, control, load_vivid, one_vivid, quiet_picture, unbind};
+use crate::machine::{Rival, bind, control, load_vivid, one_vivid, quiet_picture, shell, unbind};
 use crate::picture::Picture;
 use crate::watch::{LIMIT, Watch};
 
@@ -54,6 +54,7 @@ pub fn cases() -> Vec<Case> {
         Case("STREAMON refused at the start", streamon_error),
         Case("busy: told, and taken over when it is free", busy),
         Case("no signal on HDMI", no_signal),
+        Case("another format on HDMI: reopened with it", other_format),
     ]
 }
 
@@ -325,4 +326,37 @@ fn no_signal() -> String {
     format!(
         "without a signal {units} pictures in 4 s, {errors} errors, {downs} restarts; plays after it"
     )
+}
+
+/// An HDMI bridge has no scaler: its pictures are as large as the source sends them.
+fn other_format() -> String {
+    load_vivid("node_types=0x1 input_types=0x3 ccs_cap_mode=0");
+    quiet_picture(0);
+    let sends = |timings: &str| {
+        let menu = shell("v4l2-ctl -d 0 --list-ctrls-menus");
+        let entry = menu.lines().find_map(|line| {
+            let (number, name) = line.trim().split_once(": ")?;
+            (name == timings).then(|| number.to_owned())
+        });
+        let entry = entry.unwrap_or_else(|| panic!("no {timings} in {menu}"));
+        control(0, &format!("dv_timings={entry}"));
+    };
+    control(0, "dv_timings_signal_mode=4"); // those that are selected
+    sends("640x480p59");
+    let mut watch = playing("source = \"v4l2:/dev/video0\"\nencoder = \"software\"\nfps = 5");
+    let before = watch.picture_after(0);
+    assert_eq!(
+        (before.width, before.height),
+        (640, 480),
+        "{}",
+        watch.tail()
+    );
+    let ride = watch.ride_out(|| sends("720x576p50"), || ());
+    assert_eq!(ride.reason, DownReason::Ended, "{}", ride.detail);
+    assert!(ride.detail.contains("720x576p50"), "{}", ride.detail);
+    let after = watch.picture_after(0);
+    assert_eq!((after.width, after.height), (720, 576), "{}", watch.tail());
+    assert_eq!(watch.downs, 1, "{}", watch.tail());
+    let detail = ride.detail.clone();
+    format!("\"{detail}\": {}", ride.within(BACK).words())
 }

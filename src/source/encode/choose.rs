@@ -20,7 +20,7 @@ use tracing::warn;
 use super::away::{Leaving, Making, Progress, let_go};
 use super::failures::{FIRST_RETRY, Failures};
 use super::m2m::{self, Found, Hardware};
-use super::{Coded, EncodeError, Encoder, News, Picture, Settings, Software, Unit};
+use super::{Coded, EncodeError, Encoder, News, Picture, Settings, Software};
 use crate::config::EncoderChoice;
 
 /// Where encoders come from.
@@ -299,10 +299,6 @@ impl<M: Makers + Clone + 'static> Encoder for Chosen<M> {
         self.inner.name()
     }
 
-    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
-        self.inner.drain()
-    }
-
     fn poll_news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
@@ -387,8 +383,8 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::Plane;
     use super::super::m2m::Limits;
+    use super::super::{Plane, Unit};
     use super::*;
 
     /// What happens to each attempt to open hardware, and to each of its pictures.

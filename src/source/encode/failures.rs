@@ -4,8 +4,11 @@
 //! Not here: what codes meanwhile (choose).
 //!
 //! That a node is broken is a fact about the machine: it outlives the camera's run and the size
-//! of its pictures, and holds for the other cameras too.
+//! of its pictures, and holds for the other cameras too. A node that went away and came back is
+//! another one.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +23,8 @@ pub struct Failures(Arc<Mutex<Vec<Failure>>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     node: PathBuf,
+    /// Its inode: the kernel makes a new one when the device comes back.
+    inode: Option<u64>,
     /// For a person.
     pub why: String,
     pub retry_at: Instant,
@@ -48,6 +53,7 @@ impl Failures {
         }
         all.push(Failure {
             node: node.to_owned(),
+            inode: inode(node),
             why,
             retry_at,
             wait,
@@ -59,13 +65,18 @@ impl Failures {
     pub fn of(&self, node: &Path, now: Instant) -> Option<Failure> {
         let all = self.lock();
         let failure = all.iter().find(|failure| failure.node == node)?;
-        (failure.retry_at > now).then(|| failure.clone())
+        let holds = failure.retry_at > now && failure.inode == inode(node);
+        holds.then(|| failure.clone())
     }
 
     /// Nobody panics while holding it.
     fn lock(&self) -> MutexGuard<'_, Vec<Failure>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn inode(node: &Path) -> Option<u64> {
+    fs::metadata(node).ok().map(|facts| facts.ino())
 }
 
 /// Before hardware that failed is tried again; doubled from failure to failure.
@@ -105,6 +116,21 @@ mod tests {
         let second = failures.note(node, "gone".to_owned(), Duration::ZERO, now + MINUTE);
         assert_eq!(first, second);
         assert_eq!(failures.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_came_back_is_another_one() {
+        let name = format!("pinhole-failures-{}", std::process::id());
+        let node = std::env::temp_dir().join(name);
+        let other = node.with_extension("other");
+        let (failures, now) = (Failures::default(), Instant::now());
+        fs::write(&node, "").unwrap();
+        fs::write(&other, "").unwrap(); // so that the number is not given again
+        failures.note(&node, "broken".to_owned(), Duration::ZERO, now);
+        assert!(failures.of(&node, now).is_some());
+        fs::rename(&other, &node).unwrap();
+        assert_eq!(failures.of(&node, now), None);
+        fs::remove_file(&node).unwrap();
     }
 
     #[test]

@@ -59,15 +59,6 @@ pub trait Encoder: Send {
     /// For logs and the API: "openh264".
     fn name(&self) -> &'static str;
 
-    /// The units of pictures that were answered with [`Coded::Pending`]. The encoder can be used
-    /// on, with a key frame first; worth a call before it is dropped.
-    ///
-    /// # Errors
-    /// As in [`Encoder::encode`].
-    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
-        Ok(Vec::new())
-    }
-
     /// What there is to tell since the last call; ask after opening and after every picture.
     fn poll_news(&mut self) -> Option<News> {
         None

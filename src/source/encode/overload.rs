@@ -9,8 +9,8 @@
 //! For the owner of an encoder, per picture: [`Overload::push_picture`] with the time that
 //! decoding, conversion and coding took on its thread, also where rate control left the picture
 //! out. A returned [`Step`] of the same size is `Encoder::set_frame_rate` and a slower choice of
-//! pictures; of another size a new encoder (drain the old one, open one with the step's size and
-//! the same ceiling, repeat the ordered bit rate), with the same media time going on.
+//! pictures; of another size a new encoder (with the step's size and the same ceiling, and the
+//! ordered bit rate), with the same media time going on.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::{Duration, Instant};

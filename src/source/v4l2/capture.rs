@@ -264,13 +264,17 @@ impl<'a> Run<'a> {
         };
         // Whatever was wished meanwhile holds for the picture that ended the wait.
         self.follow_orders();
-        if !ready.read && !ready.failed {
-            let silent = self.last_buffer.elapsed();
-            return Ok((silent >= self.job.stall).then(|| End {
-                reason: DownReason::Stalled,
-                detail: format!("no picture for {:.1} s", silent.as_secs_f32()),
+        if ready.event
+            && let Some(change) = self.camera.take_change()
+        {
+            return Ok(Some(End {
+                reason: DownReason::Ended,
+                detail: format!("the source at its input changed to {change}"),
                 pace: Pace::Soon,
             }));
+        }
+        if !ready.read && !ready.failed {
+            return Ok(self.stalled());
         }
         // A failed device says why when it is asked for a buffer.
         let buffer = match self.newest() {
@@ -302,6 +306,21 @@ impl<'a> Run<'a> {
                 self.count(fault)
             }
         }
+    }
+
+    /// The end of a run without pictures, once that has lasted.
+    fn stalled(&self) -> Option<End> {
+        let silent = self.last_buffer.elapsed();
+        (silent >= self.job.stall).then(|| {
+            let seconds = silent.as_secs_f32();
+            let fault = self.camera.signal_fault();
+            let fault = fault.map_or_else(String::new, |fault| format!(": {fault} at its input"));
+            End {
+                reason: DownReason::Stalled,
+                detail: format!("no picture for {seconds:.1} s{fault}"),
+                pace: Pace::Soon,
+            }
+        })
     }
 
     /// The newest buffer that is there; of coded pictures the next.

@@ -7,6 +7,7 @@
 //! and controls go through our own calls: the crate unwraps what a driver says of colours, names
 //! and control types that are younger than itself, and has no multi-planar queue.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::mode::{self, Choice, Coding, Offer, Rates, Wish};
 use super::names::Names;
 use super::shared::{Brake, Shared};
 use super::sys::{
-    self, Buffers, Dequeued, Format, FourCc, Node, Queue, Ready, SinglePlane, guarded,
+    self, Buffers, Dequeued, Format, FourCc, Node, Queue, Ready, Signal, SinglePlane, guarded,
 };
 use crate::config::{self, DeviceName};
 use crate::media::DownReason;
@@ -109,6 +110,17 @@ pub trait Camera {
 
     /// Whether the camera has a control for that.
     fn can_force_key_frame(&self) -> bool;
+
+    /// What the source at the camera's input has changed to, for a person, if it has: its pictures
+    /// are others now, and the camera has to be opened anew. Ask when an event waits.
+    fn take_change(&mut self) -> Option<String> {
+        None
+    }
+
+    /// What is wrong with the signal at the camera's input, if it has one and something is.
+    fn signal_fault(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The kernel's devices.
@@ -129,6 +141,8 @@ impl Opener for Kernel {
         };
         let node = Node::open(&path).map_err(|errno| refused(&path, "opening", errno))?;
         let queue = camera_queue(&node, &path)?;
+        shared.beat("asking for its signal");
+        let signal = follow_signal(&node, &path)?;
         shared.beat("listing modes");
         let offers = offers(&node, queue);
         let asked = Wish {
@@ -149,6 +163,7 @@ impl Opener for Kernel {
         let rate = set_rate(&node, queue, &mut choice);
         notes.insert(0, format!("{}: {}", path.display(), choice.why));
         notes.extend(rate);
+        notes.extend(signal);
         let fd = node
             .duplicate()
             .map_err(|errno| refused(&path, "duplicating", errno))?;
@@ -186,6 +201,21 @@ fn camera_queue(node: &Node, path: &Path) -> Result<Queue, End> {
             capability.card
         ))
     })
+}
+
+/// Has an HDMI input expect what it receives. What it is comes back, for a person.
+fn follow_signal(node: &Node, path: &Path) -> Result<Option<String>, End> {
+    // Before it is asked for: no change falls between the two. Most cameras have no such events.
+    let _ = sys::watch_source(node.fd());
+    match sys::signal(node.fd()) {
+        Signal::Untold => Ok(None),
+        Signal::Faulty(fault) => Ok(Some(format!("there is {fault} at the input"))),
+        Signal::Here(timings) => {
+            let set = sys::set_timings(node.fd(), &timings);
+            set.map_err(|errno| refused(path, "setting the timings", errno))?;
+            Ok(Some(format!("the input receives {timings}")))
+        }
+    }
 }
 
 /// What a camera offers that we can use.
@@ -403,11 +433,15 @@ impl Stream {
         })
     }
 
-    fn wait(&self, limit: Duration) -> nix::Result<Ready> {
+    fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Single(single) => sys::wait(single.node().fd(), false, limit),
-            Self::Multi { fd, .. } => sys::wait(fd, false, limit),
+            Self::Single(single) => single.node().fd(),
+            Self::Multi { fd, .. } => fd.as_fd(),
         }
+    }
+
+    fn wait(&self, limit: Duration) -> nix::Result<Ready> {
+        sys::wait(self.fd(), limit)
     }
 }
 
@@ -454,14 +488,30 @@ impl Camera for KernelCamera {
 
     fn force_key_frame(&mut self) -> nix::Result<()> {
         let id = raw::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME;
-        match &self.stream {
-            Stream::Single(single) => sys::set_control(single.node().fd(), id, 1),
-            Stream::Multi { fd, .. } => sys::set_control(fd, id, 1),
-        }
+        sys::set_control(self.stream.fd(), id, 1)
     }
 
     fn can_force_key_frame(&self) -> bool {
         self.can_force
+    }
+
+    fn take_change(&mut self) -> Option<String> {
+        if !sys::source_changed(self.stream.fd()) {
+            return None;
+        }
+        match sys::signal(self.stream.fd()) {
+            Signal::Here(timings) => Some(timings.to_string()),
+            Signal::Untold => Some("another format".to_owned()),
+            // Nothing to open it for. It tells again when there is a signal.
+            Signal::Faulty(_) => None,
+        }
+    }
+
+    fn signal_fault(&self) -> Option<&'static str> {
+        match sys::signal(self.stream.fd()) {
+            Signal::Faulty(fault) => Some(fault),
+            Signal::Here(_) | Signal::Untold => None,
+        }
     }
 }
 

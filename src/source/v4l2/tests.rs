@@ -40,6 +40,8 @@ enum Step {
     Hangs,
     /// Nothing until `World::release`, as a camera between two pictures.
     Rests,
+    /// What it captures from has changed.
+    Changes,
 }
 
 /// The camera, its cable and its script.
@@ -49,6 +51,8 @@ struct World {
     scripts: Mutex<VecDeque<Vec<Step>>>,
     /// After a script: nothing.
     is_silent: AtomicBool,
+    /// Its input has no signal.
+    is_dark: AtomicBool,
     is_away: AtomicBool,
     release: AtomicBool,
     /// A script is at `Step::Hangs` or `Step::Rests`.
@@ -139,6 +143,7 @@ impl Camera for FakeCamera {
                 ready.read = matches!(step, Step::Rests);
                 self.script.pop_front();
             }
+            Some(Step::Changes) => ready.event = true,
             Some(_) => ready.read = true,
             None => {
                 // A real camera takes its time; one that does not would fill the channel.
@@ -162,7 +167,9 @@ impl Camera for FakeCamera {
             Step::Damaged => flags |= 0x40,
             Step::Short => self.picture = vec![0; 100],
             Step::Fails(errno) => return Err(errno),
-            Step::Panics | Step::Hangs | Step::Rests => unreachable!("seen by wait"),
+            Step::Panics | Step::Hangs | Step::Rests | Step::Changes => {
+                unreachable!("seen by wait")
+            }
         }
         Ok(Dequeued {
             index: 0,
@@ -187,6 +194,16 @@ impl Camera for FakeCamera {
 
     fn can_force_key_frame(&self) -> bool {
         false
+    }
+
+    fn take_change(&mut self) -> Option<String> {
+        self.script.pop_front();
+        Some("1280x720p60".to_owned())
+    }
+
+    fn signal_fault(&self) -> Option<&'static str> {
+        let has_none = self.world.is_dark.load(SeqCst);
+        has_none.then_some("no signal")
     }
 }
 
@@ -465,6 +482,28 @@ async fn a_camera_that_goes_silent_is_down_and_opened_again() {
     bench.opening().await;
     bench.unit().await;
     assert_eq!(bench.world.most_open.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_source_that_changes_its_format_is_opened_anew_at_once() {
+    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Changes]]);
+    let (reason, detail) = bench.down().await;
+    let changed = Instant::now();
+    assert_eq!(reason, DownReason::Ended);
+    assert_eq!(detail, "the source at its input changed to 1280x720p60");
+    assert!(bench.unit().await.is_key_frame);
+    assert!(changed.elapsed() < Duration::from_secs(2));
+    assert_eq!(bench.world.opened.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_stall_for_want_of_a_signal_says_so() {
+    let mut bench = Bench::open(&[&[Step::Picture(1)]]);
+    bench.world.is_silent.store(true, SeqCst);
+    bench.world.is_dark.store(true, SeqCst);
+    let (reason, detail) = bench.down().await;
+    assert_eq!(reason, DownReason::Stalled);
+    assert!(detail.ends_with("s: no signal at its input"), "{detail}");
 }
 
 #[tokio::test]

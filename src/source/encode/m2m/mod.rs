@@ -149,7 +149,8 @@ impl Hardware {
         Ok(())
     }
 
-    /// The units of all pictures that the device still has, oldest first. It can be used on, and
+    /// The units of all pictures that the device still has, oldest first: for what is recorded. A
+    /// live stream does not wait for them, its next encoder begins with a key frame. It can be used on, and
     /// begins with a key frame then.
     ///
     /// # Errors
@@ -163,7 +164,7 @@ impl Hardware {
             if left.is_zero() {
                 return Err(self.silent());
             }
-            let waited = sys::wait(&*self.fd, false, left);
+            let waited = sys::wait(&*self.fd, left);
             if self.check("wait for the end", waited)?.failed && !self.collect()? {
                 return Err(Call(&self.path).error("wait for the end", Errno::EIO));
             }
@@ -286,7 +287,7 @@ impl Hardware {
             if left.is_zero() {
                 break;
             }
-            let waited = sys::wait(&*self.fd, false, left);
+            let waited = sys::wait(&*self.fd, left);
             let ready = self.check("wait", waited)?;
             self.collect()?;
             if ready.failed && self.done.is_empty() {
@@ -360,10 +361,6 @@ impl Encoder for Hardware {
 
     fn name(&self) -> &'static str {
         "V4L2 M2M"
-    }
-
-    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
-        self.finish()
     }
 }
 

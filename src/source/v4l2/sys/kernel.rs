@@ -57,6 +57,7 @@ plain! {
     v4l2_event = 136, [120, 128, 136];
     v4l2_event_subscription = 32, [32];
     v4l2_selection = 64, [64];
+    v4l2_dv_timings = 132, [132];
     v4l2_streamparm = 204, [204];
     v4l2_captureparm = 40, [40];
     v4l2_outputparm = 40, [40];
@@ -81,12 +82,15 @@ pub(super) mod ioctl {
     ioctl_write_ptr!(streamoff, b'V', 19, libc_int);
     ioctl_readwrite!(s_parm, b'V', 22, raw::v4l2_streamparm);
     ioctl_readwrite!(querymenu, b'V', 37, raw::v4l2_querymenu);
+    ioctl_read!(g_input, b'V', 38, libc_int);
     ioctl_readwrite!(g_ext_ctrls, b'V', 71, raw::v4l2_ext_controls);
     ioctl_readwrite!(s_ext_ctrls, b'V', 72, raw::v4l2_ext_controls);
     ioctl_readwrite!(encoder_cmd, b'V', 77, raw::v4l2_encoder_cmd);
+    ioctl_readwrite!(s_dv_timings, b'V', 87, raw::v4l2_dv_timings);
     ioctl_read!(dqevent, b'V', 89, raw::v4l2_event);
     ioctl_write_ptr!(subscribe_event, b'V', 90, raw::v4l2_event_subscription);
     ioctl_readwrite!(s_selection, b'V', 95, raw::v4l2_selection);
+    ioctl_read!(query_dv_timings, b'V', 99, raw::v4l2_dv_timings);
     ioctl_readwrite!(query_ext_ctrl, b'V', 103, raw::v4l2_query_ext_ctrl);
 }
 

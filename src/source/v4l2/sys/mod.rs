@@ -1,6 +1,6 @@
 //! The kernel's video interface as safe calls: all of our `unsafe` for it.
 //!
-//! In: an open node. Out: what it can do, formats, mapped buffers, controls, events; errors as
+//! In: an open node. Out: what it can do, formats, mapped buffers, controls, signals; errors as
 //! the kernel's own numbers ([`Errno`]).
 //! Not here: what to do about them. Enumeration and plain capture go through the `v4l` crate
 //! (device, stream); this is for what that crate lacks: multi-planar and memory-to-memory queues,
@@ -13,6 +13,7 @@ mod controls;
 mod formats;
 mod kernel;
 mod mapping;
+mod signal;
 mod single;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -29,6 +30,7 @@ pub use buffers::{Buffers, Dequeued};
 pub use controls::{ControlInfo, control, control_info, controls, menu, set_control};
 pub use formats::{Format, FormatEntry, FourCc, PlaneFormat, format, formats, set_format};
 use kernel::{ioctl, libc_int, zeroed};
+pub use signal::{Signal, Timings, set_timings, signal, source_changed, watch_source};
 pub use single::{Node, SinglePlane, guarded};
 
 /// Opens a node for reading and writing, without blocking, closed in child processes.
@@ -253,75 +255,23 @@ pub fn encoder_drain(fd: impl AsFd, stop: bool) -> nix::Result<()> {
     unsafe { ioctl::encoder_cmd(fd_of(fd.as_fd()), &mut command) }.map(drop)
 }
 
-/// Asks to be told of one kind of event.
-///
-/// # Errors
-/// `EINVAL` or `ENOTTY` where the node has no such events.
-pub fn subscribe(fd: impl AsFd, event: Event) -> nix::Result<()> {
-    let mut wish: raw::v4l2_event_subscription = zeroed();
-    wish.type_ = event.raw();
-    // SAFETY: one struct, alive for the call.
-    unsafe { ioctl::subscribe_event(fd_of(fd.as_fd()), &wish) }.map(drop)
-}
-
-/// Events that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// All pictures have come out.
-    EndOfStream,
-    /// Size or signal of what is captured changed.
-    SourceChange,
-}
-
-impl Event {
-    fn raw(self) -> u32 {
-        match self {
-            Self::EndOfStream => raw::V4L2_EVENT_EOS,
-            Self::SourceChange => raw::V4L2_EVENT_SOURCE_CHANGE,
-        }
-    }
-}
-
-/// The next event; `None` when there is none, or one of another kind.
-///
-/// # Errors
-/// Those of a device that is gone.
-pub fn next_event(fd: impl AsFd) -> nix::Result<Option<Event>> {
-    let mut event: raw::v4l2_event = zeroed();
-    // SAFETY: one struct, alive for the call.
-    match unsafe { ioctl::dqevent(fd_of(fd.as_fd()), &mut event) } {
-        Ok(_) => {
-            let known = [Event::EndOfStream, Event::SourceChange];
-            Ok(known.into_iter().find(|known| known.raw() == event.type_))
-        }
-        Err(Errno::ENOENT | Errno::EAGAIN) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
 /// What a node is ready for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
     /// A captured buffer waits.
     pub read: bool,
-    /// An output buffer is free.
-    pub write: bool,
     /// An event waits.
     pub event: bool,
     /// The queue or the device has failed (`POLLERR`, `POLLHUP`).
     pub failed: bool,
 }
 
-/// Waits until the node is ready for something, `limit` at most. `write` is whether to wait for
-/// output buffers too.
+/// Waits until the node is ready for something, `limit` at most.
 ///
 /// # Errors
 /// As `poll(2)`; a signal counts as nothing ready.
-pub fn wait(fd: impl AsFd, write: bool, limit: Duration) -> nix::Result<Ready> {
-    let mut interest = PollFlags::POLLIN | PollFlags::POLLPRI;
-    if write {
-        interest |= PollFlags::POLLOUT;
-    }
+pub fn wait(fd: impl AsFd, limit: Duration) -> nix::Result<Ready> {
+    let interest = PollFlags::POLLIN | PollFlags::POLLPRI;
     let mut entries = [PollFd::new(fd.as_fd(), interest)];
     let millis = limit.as_micros().div_ceil(1000).min(60_000) as u16;
     match nix::poll::poll(&mut entries, PollTimeout::from(millis)) {
@@ -331,7 +281,6 @@ pub fn wait(fd: impl AsFd, write: bool, limit: Duration) -> nix::Result<Ready> {
     let is = |flags| entries[0].revents().is_some_and(|r| r.intersects(flags));
     Ok(Ready {
         read: is(PollFlags::POLLIN),
-        write: is(PollFlags::POLLOUT),
         event: is(PollFlags::POLLPRI),
         failed: is(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL),
     })

@@ -157,7 +157,7 @@ impl SinglePlane {
 
     /// Whether another buffer is there already.
     pub fn has_more(&self) -> bool {
-        wait(self.node.fd(), false, Duration::ZERO).is_ok_and(|ready| ready.read && !ready.failed)
+        wait(self.node.fd(), Duration::ZERO).is_ok_and(|ready| ready.read && !ready.failed)
     }
 
     /// The whole of the buffer that was taken last.
