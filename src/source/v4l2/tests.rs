@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::abandoned;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::keeper::Limits;
 use super::mode::Coding;
@@ -486,83 +485,6 @@ async fn hardware_that_fails_is_told_as_a_fall_back_and_the_picture_goes_on() {
 }
 
 #[tokio::test]
-async fn a_camera_that_goes_silent_is_down_and_opened_again() {
-    let mut bench = Bench::open(&[&[Step::Picture(1)]]);
-    bench.world.is_silent.store(true, SeqCst);
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.starts_with("no picture for"), "{detail}");
-    bench.world.is_silent.store(false, SeqCst);
-    bench.opening().await;
-    bench.unit().await;
-    assert_eq!(bench.world.most_open.load(SeqCst), 1);
-}
-
-#[tokio::test]
-async fn a_source_that_changes_its_format_is_opened_anew_at_once() {
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Changes]]);
-    let (reason, detail) = bench.down().await;
-    let changed = Instant::now();
-    assert_eq!(reason, DownReason::Ended);
-    assert_eq!(detail, "the source at its input changed to 1280x720p60");
-    assert!(bench.unit().await.is_key_frame);
-    assert!(changed.elapsed() < Duration::from_secs(2));
-    assert_eq!(bench.world.opened.load(SeqCst), 2);
-}
-
-#[tokio::test]
-async fn a_stall_for_want_of_a_signal_says_so() {
-    let mut bench = Bench::open(&[&[Step::Picture(1)]]);
-    bench.world.is_silent.store(true, SeqCst);
-    bench.world.is_dark.store(true, SeqCst);
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.ends_with("s: no signal at its input"), "{detail}");
-}
-
-#[tokio::test]
-async fn a_camera_plugged_in_again_plays_within_two_seconds() {
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Fails(Errno::ENODEV)]]);
-    bench.world.is_away.store(true, SeqCst);
-    // Opened before it was pulled or not: it is told either way.
-    let (reason, _) = bench.down().await;
-    assert_eq!(reason, DownReason::Unreachable);
-    // Long enough for the waits between attempts to grow.
-    for _ in 0..3 {
-        assert_eq!(bench.down().await.0, DownReason::Unreachable);
-    }
-    bench.world.is_away.store(false, SeqCst);
-    let back = Instant::now();
-    bench.unit().await;
-    assert!(
-        back.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        back.elapsed()
-    );
-}
-
-#[tokio::test]
-async fn a_buffer_that_cannot_be_given_back_is_tolerated_and_a_dead_queue_is_not() {
-    let script = [
-        Step::Picture(1),
-        Step::Fails(Errno::EINVAL),
-        Step::Picture(2),
-        Step::Fails(Errno::EIO),
-    ];
-    let mut bench = Bench::open(&[&script]);
-    bench
-        .until(|event| match event {
-            SourceEvent::Error { kind, .. } => (*kind == ErrorKind::Device).then_some(()),
-            _ => None,
-        })
-        .await;
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Errors);
-    assert!(detail.contains("EIO"), "{detail}");
-    bench.unit().await;
-}
-
-#[tokio::test]
 async fn pictures_that_the_driver_left_out_are_counted_and_are_no_error_of_a_row() {
     // Three are missing before each of 20 whole ones: more than twice what is tolerated.
     let gaps = (0..20).map(|n| Step::Picture(n * 4 + 1));
@@ -608,112 +530,6 @@ async fn a_panic_costs_one_restart_and_is_told_without_its_data() {
     bench.unit().await;
     bench.closed().await;
     assert_eq!(bench.world.open.load(SeqCst), 0);
-}
-
-/// Threads that hang are counted for the whole process: one such case at a time.
-static HANGS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-#[tokio::test]
-async fn a_thread_that_hangs_is_replaced_and_heard_no_more() {
-    let _alone = HANGS.lock().await;
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Hangs, Step::Picture(2)]]);
-    bench.unit().await;
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.starts_with("the driver hangs"), "{detail}");
-    bench.opening().await;
-    bench.unit().await;
-    assert_eq!(abandoned::count(), 1);
-    let before = bench.world.coded.lock().unwrap().len();
-    assert!(before > 0);
-    bench.world.release.store(true, SeqCst);
-    let until = Instant::now() + Duration::from_secs(5);
-    while abandoned::count() > 0 {
-        assert!(Instant::now() < until, "it ended and was not taken back");
-        bench.unit().await; // the new one plays on
-    }
-    bench.closed().await;
-    assert_eq!(bench.world.open.load(SeqCst), 0);
-}
-
-#[tokio::test]
-async fn a_thread_that_hangs_is_replaced_after_one_wait_and_at_the_time_that_is_told() {
-    let _alone = HANGS.lock().await;
-    let limits = Limits {
-        hang_after: Duration::from_secs(2),
-        brake_grace: Duration::from_millis(500),
-        ..Limits::default()
-    };
-    let mut bench = Bench::within(limits, &[&[Step::Picture(1), Step::Hangs]]);
-    bench.handle.demand(Demand::Open);
-    bench.unit().await;
-    let hangs = Instant::now();
-    let retry_at = bench
-        .until(|event| match event {
-            SourceEvent::Down { retry_at, .. } => *retry_at,
-            _ => None,
-        })
-        .await;
-    bench.opening().await;
-    let (now, waited) = (Instant::now(), hangs.elapsed());
-    // 2 s, up to 0.2 s until it is looked at, 0.5 s.
-    assert!(waited < Duration::from_millis(3500), "{waited:?}");
-    assert!(now >= retry_at, "early by {:?}", retry_at - now);
-    let late = now - retry_at;
-    assert!(late < Duration::from_millis(500), "late by {late:?}");
-    bench.world.release.store(true, SeqCst);
-    bench.unit().await;
-    bench.closed().await;
-}
-
-#[tokio::test]
-async fn a_device_that_an_abandoned_thread_holds_is_told_as_our_own_and_asks_for_a_new_process() {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    let _alone = HANGS.lock().await;
-    let limits = Limits {
-        hang_after: Duration::from_millis(500),
-        brake_grace: Duration::from_millis(50),
-        held_limit: Duration::from_secs(1),
-        give_up: || ASKED.store(true, SeqCst),
-    };
-    let mut bench = Bench::within(limits, &[&[Step::Picture(1), Step::Hangs]]);
-    bench.world.is_exclusive.store(true, SeqCst);
-    bench.handle.demand(Demand::Open);
-    assert_eq!(bench.down().await.0, DownReason::Stalled);
-    let begun = Instant::now();
-    while !ASKED.load(SeqCst) {
-        let (reason, detail) = bench.down().await;
-        assert_eq!(reason, DownReason::Unreachable);
-        assert_eq!(
-            detail,
-            "the device is still held by Pinhole itself: a thread of it hangs in the driver \
-             (waiting for a picture)"
-        );
-    }
-    assert!(begun.elapsed() >= Duration::from_secs(1), "not at once");
-    // It ends after all: the camera is free.
-    bench.world.release.store(true, SeqCst);
-    bench.unit().await;
-    bench.closed().await;
-}
-
-#[tokio::test]
-async fn a_device_that_somebody_else_holds_is_waited_for_in_peace() {
-    let limits = Limits {
-        held_limit: Duration::ZERO,
-        give_up: || panic!("nothing of ours holds it"),
-        ..Limits::default()
-    };
-    let mut bench = Bench::within(limits, &[]);
-    bench.world.is_exclusive.store(true, SeqCst);
-    bench.world.open.store(1, SeqCst);
-    bench.handle.demand(Demand::Open);
-    for _ in 0..2 {
-        let (_, detail) = bench.down().await;
-        assert!(detail.ends_with("by another program"), "{detail}");
-    }
-    bench.world.open.store(0, SeqCst);
-    bench.unit().await;
 }
 
 #[tokio::test]
@@ -766,3 +582,6 @@ async fn a_loop_that_is_gone_ends_the_thread() {
     }
     drop(handle);
 }
+
+mod away;
+mod hangs;
