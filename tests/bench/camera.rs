@@ -1,7 +1,7 @@
 //! What a camera costs that is decoded and coded here, and how long its pictures take: CPU and
 //! memory per camera, time in each stage, capture to sent.
 //!
-//! `cargo bench --bench camera` takes about three minutes, `-- --quick` half of one.
+//! `cargo bench --bench camera` takes about five minutes, `-- --quick` one.
 //!
 //! The process under test is this program again, as a child: Pinhole whole (loop, hub, sessions,
 //! sockets, HTTP), with cameras that play a tape through the seam where the kernel's devices would
