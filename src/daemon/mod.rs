@@ -28,6 +28,7 @@ use crate::media::{CameraId, with_causes};
 use crate::net::http::{self, CALLS, Server};
 use crate::net::udp::{self, Udp};
 use crate::session;
+use crate::source::encode::away;
 use crate::source::v4l2::abandoned;
 use crate::source::{self, EventSender, Events, SourceHandle};
 use crate::whep::Policy;
@@ -198,6 +199,7 @@ impl Daemon {
             http: self.server.counters(),
             log_lines_lost: self.lost_lines.count(),
             abandoned_threads: abandoned::count(),
+            encoder_threads: away::count(),
             abandoned_streams: abandoned::streams(),
             timings: self.timings.scrape(),
             process: ProcessFacts::read(),

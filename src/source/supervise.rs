@@ -117,7 +117,7 @@ impl Pacing {
         }
         let wait = match pace {
             Pace::Probe => self.soon.next_wait(jitter),
-            Pace::Soon => {
+            Pace::Soon | Pace::Held => {
                 if self.last == Some(Pace::Probe) {
                     self.soon.reset();
                 }
@@ -256,7 +256,7 @@ impl Supervisor {
                 self.teardowns.wait().await;
                 match pace {
                     Pace::Probe => probe_until(&self.connector, until).await,
-                    Pace::Soon | Pace::Slow | Pace::Costly => {
+                    Pace::Soon | Pace::Held | Pace::Slow | Pace::Costly => {
                         sleep_until(until.into()).await;
                         false
                     }

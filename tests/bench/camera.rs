@@ -1,7 +1,7 @@
 //! What a camera costs that is decoded and coded here, and how long its pictures take: CPU and
 //! memory per camera, time in each stage, capture to sent.
 //!
-//! `cargo bench --bench camera` takes about three minutes, `-- --quick` half of one.
+//! `cargo bench --bench camera` takes about five minutes, `-- --quick` one.
 //!
 //! The process under test is this program again, as a child: Pinhole whole (loop, hub, sessions,
 //! sockets, HTTP), with cameras that play a tape through the seam where the kernel's devices would
@@ -181,7 +181,8 @@ fn pattern_row(plan: &Plan, size: (usize, usize)) -> io::Result<()> {
 
 /// A recording, by the real binary.
 fn file_row(plan: &Plan, size: (usize, usize)) -> io::Result<()> {
-    let source = format!("source = \"file:{}\"", recording(size)?.display());
+    let clip = recording(size)?;
+    let source = format!("source = \"file:{}\"\nfps = {FPS}", clip.display());
     row(plan, size, "file:", &|cameras| binary(&source, cameras))?;
     println!();
     Ok(())

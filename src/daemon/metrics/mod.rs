@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub log_lines_lost: u64,
     /// Threads that hang in a camera's driver now.
     pub abandoned_threads: usize,
+    /// Threads that open an encoder or let one go now.
+    pub encoder_threads: usize,
     /// Streams that a camera's driver did not stop.
     pub abandoned_streams: usize,
     /// From [`Timings::scrape`].
@@ -87,6 +89,11 @@ impl Collector for Snapshot {
             "abandoned_threads",
             "Threads that hang in a camera's driver.",
             self.abandoned_threads as f64,
+        )?;
+        out.gauge(
+            "encoder_threads",
+            "Threads that open an encoder or let one go; for longer than seconds in a driver that hangs.",
+            self.encoder_threads as f64,
         )?;
         timings::write(&mut out, &self.timings)?;
         timings::stages(&mut out, &self.cameras)?;

@@ -116,7 +116,7 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
     while let Some(news) = run.encoder.poll_news() {
         match news {
             News::Chosen(said) => {
-                info!(camera = worker.name, encoder = said, "encoder chosen");
+                info!(camera = %worker.name, encoder = said, "encoder chosen");
                 run.reporter.set_encoder(said);
             }
             News::Fault(detail) => worker.tell(SourceEvent::Error {

@@ -15,6 +15,8 @@ pub enum Pace {
     Probe,
     /// It answered, then something went wrong.
     Soon,
+    /// It is there and in somebody's hands; tried as [`Pace::Soon`].
+    Held,
     /// It answers with nothing that we can use; somebody must change a setting.
     Slow,
     /// It refuses our password; every attempt brings the account closer to being locked.

@@ -34,12 +34,17 @@ pub fn streams() -> usize {
 /// One more stream is left behind.
 pub(in crate::source) fn leave_stream() {
     if STREAMS.fetch_add(1, SeqCst) + 1 > MAX_STREAMS {
-        ALARM.send_replace(true);
+        ring();
     }
 }
 
+/// A new process is needed, however few are left behind: one holds a device that is wanted.
+pub(super) fn ring() {
+    ALARM.send_replace(true);
+}
+
 /// Resolves once more threads than [`MAX_ABANDONED`] were left behind at a time, or more streams
-/// than [`MAX_STREAMS`].
+/// than [`MAX_STREAMS`], or when one of them has kept its camera from everybody for too long.
 pub async fn too_many() {
     let _ = ALARM.subscribe().wait_for(|rung| *rung).await;
 }
@@ -53,7 +58,7 @@ const LEFT: u8 = 1;
 const OVER: u8 = 2;
 
 /// One thread, seen from outside.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Abandoned(Arc<AtomicU8>);
 
 impl Abandoned {
@@ -62,14 +67,17 @@ impl Abandoned {
         Guard(Arc::clone(&self.0))
     }
 
+    /// Whether the thread was left behind and is still there.
+    pub(super) fn is_left(&self) -> bool {
+        self.0.load(SeqCst) == LEFT
+    }
+
     /// The thread is left behind, unless it has just ended.
     pub(super) fn abandon(&self) {
         // Counted before it can be taken back.
         let left = ABANDONED.fetch_add(1, SeqCst) + 1;
         match self.0.compare_exchange(RUNNING, LEFT, SeqCst, SeqCst) {
-            Ok(_) if left > MAX_ABANDONED => {
-                ALARM.send_replace(true);
-            }
+            Ok(_) if left > MAX_ABANDONED => ring(),
             Ok(_) => {}
             Err(_) => {
                 ABANDONED.fetch_sub(1, SeqCst);

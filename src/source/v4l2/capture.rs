@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
         while let Some(news) = coder.poll_news() {
             match news {
                 News::Chosen(said) => {
-                    info!(camera = self.job.name, encoder = said, "encoder chosen");
+                    info!(camera = %self.job.name, encoder = said, "encoder chosen");
                 }
                 News::Fault(detail) => self.job.outlet.tell(SourceEvent::Error {
                     kind: ErrorKind::Fallback,

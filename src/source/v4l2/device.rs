@@ -553,7 +553,7 @@ fn refused(path: &Path, doing: &str, errno: Errno) -> End {
         ),
         Errno::EBUSY => (
             DownReason::Unreachable,
-            Pace::Soon,
+            Pace::Held,
             format!("{path} is in use by another program"),
         ),
         Errno::ENOSPC => (

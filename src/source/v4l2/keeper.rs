@@ -9,8 +9,13 @@
 //! up: what it would still say is cut off, the camera is marked down, its device is stopped from
 //! outside, and after [`BRAKE_GRACE`] the thread is abandoned (see [`Abandoned`]) and another one
 //! started.
+//!
+//! A thread that was abandoned keeps its device, so that the next ones may find it in use: by
+//! Pinhole itself, which is said. Where that lasts for [`HELD_LIMIT`], only a new process can have
+//! the camera back, and one is asked for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{error, warn};
 
-use super::abandoned::Abandoned;
+use super::abandoned::{self, Abandoned};
 use super::capture::{EncoderOpener, Ended, Job};
 use super::device::Opener;
 use super::shared::{Outlet, Shared};
@@ -37,6 +42,9 @@ pub const HANG_AFTER: Duration = Duration::from_secs(10);
 /// What a thread that hangs is left to end in, once its device was stopped.
 pub const BRAKE_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a device may be held by what this process has left behind with it.
+pub const HELD_LIMIT: Duration = Duration::from_secs(180);
+
 /// How often the device of a camera that is away is looked for.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -49,6 +57,44 @@ pub(super) struct Keeper {
     pub(super) encoder: Arc<EncoderOpener>,
     pub(super) pacing: Pacing,
     pub(super) limits: Limits,
+    pub(super) left: Left,
+}
+
+/// What was left behind with the device.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Threads that hang in it, and what they do. There are few: [`abandoned::MAX_ABANDONED`].
+    threads: Vec<(Abandoned, &'static str)>,
+    /// A stream that did not stop, which lasts as long as the process.
+    stream: bool,
+    /// Since when it keeps the device from us.
+    holds_since: Option<Instant>,
+}
+
+impl Left {
+    /// The thread or stream that may hold the device, in words.
+    fn holder(&mut self) -> Option<String> {
+        self.threads.retain(|(mark, _)| mark.is_left());
+        match (self.threads.last(), self.stream) {
+            (Some((_, doing)), _) => Some(format!("a thread of it hangs in the driver ({doing})")),
+            (None, true) => Some("the driver did not stop its last stream".to_owned()),
+            (None, false) => None,
+        }
+    }
+
+    /// Whether it has held the device for too long, now that a run ended in this way. A device
+    /// that is in use is in our own use then, and `end` says so.
+    fn on_end(&mut self, end: &mut End, now: Instant, limit: Duration) -> bool {
+        let holder = self.holder().filter(|_| end.pace == Pace::Held);
+        let Some(holder) = holder else {
+            self.holds_since = None;
+            return false;
+        };
+        let since = *self.holds_since.get_or_insert(now);
+        let lasts = now.saturating_duration_since(since);
+        end.detail = format!("the device is still held by Pinhole itself: {holder}");
+        lasts >= limit
+    }
 }
 
 /// How patient the keeper is; tests are not.
@@ -56,6 +102,9 @@ pub(super) struct Keeper {
 pub(super) struct Limits {
     pub(super) hang_after: Duration,
     pub(super) brake_grace: Duration,
+    pub(super) held_limit: Duration,
+    /// Asks for a new process.
+    pub(super) give_up: fn(),
 }
 
 impl Default for Limits {
@@ -63,6 +112,8 @@ impl Default for Limits {
         Self {
             hang_after: HANG_AFTER,
             brake_grace: BRAKE_GRACE,
+            held_limit: HELD_LIMIT,
+            give_up: abandoned::ring,
         }
     }
 }
@@ -73,6 +124,41 @@ struct Thread {
     ended: oneshot::Receiver<Ended>,
     gone: oneshot::Receiver<()>,
     mark: Abandoned,
+}
+
+/// How the watch over a run ended.
+enum Over {
+    Ended(Ended),
+    /// The thread shows no sign of life.
+    Hangs(End),
+    Asked(Asked),
+}
+
+impl Thread {
+    /// Waits for the end of a thread that was told to stop; whether it came.
+    async fn end(mut self, camera: &str, limits: Limits, hangs: bool) -> bool {
+        let mut pulse = Pulse::new(&self.shared, limits.hang_after);
+        while !hangs && pulse.is_lost(&self.shared).is_none() {
+            if timeout(limits.hang_after / 10, &mut self.gone)
+                .await
+                .is_ok()
+            {
+                return true;
+            }
+        }
+        let doing = self.shared.doing();
+        warn!(
+            camera,
+            doing, "the camera's thread hangs: its device is stopped from outside"
+        );
+        self.shared.shut();
+        self.shared.pull_brake();
+        let has_ended = timeout(limits.brake_grace, &mut self.gone).await.is_ok();
+        if !has_ended {
+            error!(camera, doing, "the camera's thread is abandoned");
+        }
+        has_ended
+    }
 }
 
 impl Keeper {
@@ -93,39 +179,61 @@ impl Keeper {
             if self.post.is_dead() {
                 return Asked::Stop;
             }
-            let begun = Instant::now();
-            let ended = match self.spawn() {
-                Ok(mut thread) => match self.watch(&mut thread).await {
-                    Ok(ended) => {
-                        // Nothing of it is told after its end.
-                        thread.shared.shut();
-                        (ended, Some(thread))
-                    }
-                    Err(asked) => {
-                        thread.shared.order_stop();
-                        self.let_go(thread).await;
+            let (begun, streams) = (Instant::now(), abandoned::streams());
+            let (over, thread) = match self.spawn() {
+                Ok(mut thread) => (self.watch(&mut thread).await, Some(thread)),
+                Err(end) => (Over::Ended(failed(end)), None),
+            };
+            // Told first, then let go.
+            let (hangs, told) = match over {
+                Over::Ended(ended) => (false, Ok(self.tell(ended, begun, Duration::ZERO).await)),
+                Over::Hangs(end) => {
+                    let grace = self.limits.brake_grace;
+                    (true, Ok(self.tell(failed(end), begun, grace).await))
+                }
+                Over::Asked(asked) => (false, Err(asked)),
+            };
+            let mut asked = told.err();
+            if let Some(thread) = thread {
+                asked = self.let_go(thread, hangs, asked).await;
+            }
+            self.left.stream |= abandoned::streams() > streams;
+            match (told, asked) {
+                (Ok((until, was_away)), None) => {
+                    if let Err(asked) = self.pause(until, was_away).await {
                         return asked;
                     }
-                },
-                Err(end) => (failed(end), None),
-            };
-            let (Ended { end, played }, thread) = ended;
-            let end = end.unwrap_or_else(|| internal("stopped by nobody".to_owned()));
-            let jitter = getrandom::u32().unwrap_or(0);
-            let until = self
-                .pacing
-                .on_end(end.pace, played, begun, Instant::now(), jitter);
-            // Looked at before anybody hears of it: it may be back by the time of the pause.
-            let was_away = !self.opener.is_there(&self.wish.device);
-            // Told first, then let go.
-            self.post.say_down(&end, until).await;
-            if let Some(thread) = thread {
-                self.let_go(thread).await;
-            }
-            if let Err(asked) = self.pause(until, was_away).await {
-                return asked;
+                }
+                (Err(asked), _) | (Ok(_), Some(asked)) => return asked,
             }
         }
+    }
+
+    /// Says why a run is over, and when the next begins: not before the thread was let go, which
+    /// takes `letting_go`. That time comes back, and whether the device is away.
+    async fn tell(
+        &mut self,
+        ended: Ended,
+        begun: Instant,
+        letting_go: Duration,
+    ) -> (Instant, bool) {
+        let Ended { end, played } = ended;
+        let mut end = end.unwrap_or_else(|| internal("stopped by nobody".to_owned()));
+        let (now, jitter) = (Instant::now(), getrandom::u32().unwrap_or(0));
+        let until = self.pacing.on_end(end.pace, played, begun, now, jitter);
+        let until = until.max(now + letting_go);
+        if self.left.on_end(&mut end, now, self.limits.held_limit) {
+            error!(
+                camera = self.camera.name,
+                detail = end.detail,
+                "a new process is needed"
+            );
+            (self.limits.give_up)();
+        }
+        // Looked at before anybody hears of it: it may be back by the time of the pause.
+        let was_away = !self.opener.is_there(&self.wish.device);
+        self.post.say_down(&end, until).await;
+        (until, was_away)
     }
 
     fn spawn(&self) -> Result<Thread, End> {
@@ -164,63 +272,59 @@ impl Keeper {
         })
     }
 
-    /// Follows demands until the run is over (or hangs), or is to be stopped.
-    async fn watch(&mut self, thread: &mut Thread) -> Result<Ended, Asked> {
+    /// Follows demands until the run is over, hangs, or is to be stopped. Nothing of a run that is
+    /// over is told any more.
+    async fn watch(&mut self, thread: &mut Thread) -> Over {
         let mut pulse = Pulse::new(&thread.shared, self.limits.hang_after);
         let mut look = interval(self.limits.hang_after / 10);
-        loop {
+        let over = loop {
             tokio::select! {
                 biased;
-                order = self.demands.next() => match order? {
-                    Order::KeyFrame => thread.shared.order_key_frame(),
-                    Order::Bitrate(bps) => thread.shared.order_bitrate(bps),
+                order = self.demands.next() => match order {
+                    Ok(Order::KeyFrame) => thread.shared.order_key_frame(),
+                    Ok(Order::Bitrate(bps)) => thread.shared.order_bitrate(bps),
+                    Err(asked) => return Over::Asked(asked),
                 },
                 ended = &mut thread.ended => {
-                    return Ok(ended.unwrap_or_else(|_| {
+                    break Over::Ended(ended.unwrap_or_else(|_| {
                         failed(internal("the camera's thread vanished".to_owned()))
                     }));
                 }
                 _ = look.tick() => {
                     if let Some(hang) = pulse.is_lost(&thread.shared) {
-                        return Ok(failed(hang));
+                        break Over::Hangs(hang);
                     }
                 }
             }
-        }
+        };
+        thread.shared.shut();
+        over
     }
 
-    /// Waits until the thread has let go of the device; one that does not is stopped from
-    /// outside, then abandoned.
-    async fn let_go(&self, thread: Thread) {
-        let Thread {
-            shared,
-            mut gone,
-            mark,
-            ..
-        } = thread;
-        shared.order_stop();
-        let mut pulse = Pulse::new(&shared, self.limits.hang_after);
-        while pulse.is_lost(&shared).is_none() {
-            let step = self.limits.hang_after / 10;
-            if timeout(step, &mut gone).await.is_ok() {
-                return;
+    /// Waits until the thread has let go of the device; one that does not, or hangs already, is
+    /// stopped from outside, then abandoned. Demands are read meanwhile, up to the one that asks to
+    /// let go (`asked`, where it was heard before), which comes back.
+    async fn let_go(
+        &mut self,
+        thread: Thread,
+        hangs: bool,
+        mut asked: Option<Asked>,
+    ) -> Option<Asked> {
+        thread.shared.order_stop();
+        let (mark, shared) = (thread.mark.clone(), Arc::clone(&thread.shared));
+        let mut ending = pin!(thread.end(&self.camera.name, self.limits, hangs));
+        let has_ended = loop {
+            tokio::select! {
+                biased;
+                has_ended = &mut ending => break has_ended,
+                got = self.demands.asked(), if asked.is_none() => asked = Some(got),
             }
-        }
-        warn!(
-            camera = self.camera.name,
-            doing = shared.doing(),
-            "the camera's thread hangs: its device is stopped from outside"
-        );
-        shared.shut();
-        shared.pull_brake();
-        if timeout(self.limits.brake_grace, &mut gone).await.is_err() {
-            error!(
-                camera = self.camera.name,
-                doing = shared.doing(),
-                "the camera's thread is abandoned"
-            );
+        };
+        if !has_ended {
             mark.abandon();
+            self.left.threads.push((mark, shared.doing()));
         }
+        asked
     }
 
     /// Waits until `until`, or until the device is plugged in again.

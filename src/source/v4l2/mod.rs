@@ -27,7 +27,7 @@ pub mod sys;
 
 use std::sync::Arc;
 
-pub use keeper::{BRAKE_GRACE, HANG_AFTER, LOOK_EVERY};
+pub use keeper::{BRAKE_GRACE, HANG_AFTER, HELD_LIMIT, LOOK_EVERY};
 
 use super::demands::Post;
 use super::supervise::Pacing;
@@ -36,7 +36,7 @@ use crate::config::{self, Camera};
 use crate::media::CameraId;
 use capture::EncoderOpener;
 use device::{Kernel, Opener};
-use keeper::{Keeper, Limits};
+use keeper::{Keeper, Left, Limits};
 
 /// Starts the source of a camera of this machine: a task of its own, which owns the camera's
 /// threads.
@@ -79,6 +79,7 @@ fn start_with(
         encoder,
         pacing: Pacing::new(),
         limits,
+        left: Left::default(),
     };
     tokio::spawn(keeper.run());
     handle

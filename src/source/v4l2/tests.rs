@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::abandoned;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::keeper::Limits;
 use super::mode::Coding;
@@ -54,6 +53,8 @@ struct World {
     /// Its input has no signal.
     is_dark: AtomicBool,
     is_away: AtomicBool,
+    /// Whoever opens it first has it for himself.
+    is_exclusive: AtomicBool,
     release: AtomicBool,
     /// A script is at `Step::Hangs` or `Step::Rests`.
     waits: AtomicBool,
@@ -84,6 +85,13 @@ impl Opener for Fake {
                 reason: DownReason::Unreachable,
                 detail: "not plugged in".to_owned(),
                 pace: Pace::Probe,
+            });
+        }
+        if self.0.is_exclusive.load(SeqCst) && self.0.open.load(SeqCst) > 0 {
+            return Err(End {
+                reason: DownReason::Unreachable,
+                detail: "/dev/fake is in use by another program".to_owned(),
+                pace: Pace::Held,
             });
         }
         let open = self.0.open.fetch_add(1, SeqCst) + 1;
@@ -265,6 +273,15 @@ struct Bench {
 
 impl Bench {
     fn new(scripts: &[&[Step]]) -> Self {
+        let limits = Limits {
+            hang_after: Duration::from_millis(500),
+            brake_grace: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        Self::within(limits, scripts)
+    }
+
+    fn within(limits: Limits, scripts: &[&[Step]]) -> Self {
         let world = Arc::new(World::default());
         *world.scripts.lock().unwrap() = scripts.iter().map(|script| script.to_vec()).collect();
         let wish = config::V4l2::new(DeviceName::new("fake"));
@@ -278,10 +295,6 @@ impl Bench {
                 wants_key_frame: true,
             }) as Box<dyn Encoder>)
         });
-        let limits = Limits {
-            hang_after: Duration::from_millis(500),
-            brake_grace: Duration::from_millis(50),
-        };
         let opener = Arc::new(Fake(Arc::clone(&world)));
         let handle = start_with(
             (CameraId(0), &camera, &wish),
@@ -472,83 +485,6 @@ async fn hardware_that_fails_is_told_as_a_fall_back_and_the_picture_goes_on() {
 }
 
 #[tokio::test]
-async fn a_camera_that_goes_silent_is_down_and_opened_again() {
-    let mut bench = Bench::open(&[&[Step::Picture(1)]]);
-    bench.world.is_silent.store(true, SeqCst);
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.starts_with("no picture for"), "{detail}");
-    bench.world.is_silent.store(false, SeqCst);
-    bench.opening().await;
-    bench.unit().await;
-    assert_eq!(bench.world.most_open.load(SeqCst), 1);
-}
-
-#[tokio::test]
-async fn a_source_that_changes_its_format_is_opened_anew_at_once() {
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Changes]]);
-    let (reason, detail) = bench.down().await;
-    let changed = Instant::now();
-    assert_eq!(reason, DownReason::Ended);
-    assert_eq!(detail, "the source at its input changed to 1280x720p60");
-    assert!(bench.unit().await.is_key_frame);
-    assert!(changed.elapsed() < Duration::from_secs(2));
-    assert_eq!(bench.world.opened.load(SeqCst), 2);
-}
-
-#[tokio::test]
-async fn a_stall_for_want_of_a_signal_says_so() {
-    let mut bench = Bench::open(&[&[Step::Picture(1)]]);
-    bench.world.is_silent.store(true, SeqCst);
-    bench.world.is_dark.store(true, SeqCst);
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.ends_with("s: no signal at its input"), "{detail}");
-}
-
-#[tokio::test]
-async fn a_camera_plugged_in_again_plays_within_two_seconds() {
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Fails(Errno::ENODEV)]]);
-    bench.world.is_away.store(true, SeqCst);
-    // Opened before it was pulled or not: it is told either way.
-    let (reason, _) = bench.down().await;
-    assert_eq!(reason, DownReason::Unreachable);
-    // Long enough for the waits between attempts to grow.
-    for _ in 0..3 {
-        assert_eq!(bench.down().await.0, DownReason::Unreachable);
-    }
-    bench.world.is_away.store(false, SeqCst);
-    let back = Instant::now();
-    bench.unit().await;
-    assert!(
-        back.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        back.elapsed()
-    );
-}
-
-#[tokio::test]
-async fn a_buffer_that_cannot_be_given_back_is_tolerated_and_a_dead_queue_is_not() {
-    let script = [
-        Step::Picture(1),
-        Step::Fails(Errno::EINVAL),
-        Step::Picture(2),
-        Step::Fails(Errno::EIO),
-    ];
-    let mut bench = Bench::open(&[&script]);
-    bench
-        .until(|event| match event {
-            SourceEvent::Error { kind, .. } => (*kind == ErrorKind::Device).then_some(()),
-            _ => None,
-        })
-        .await;
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Errors);
-    assert!(detail.contains("EIO"), "{detail}");
-    bench.unit().await;
-}
-
-#[tokio::test]
 async fn pictures_that_the_driver_left_out_are_counted_and_are_no_error_of_a_row() {
     // Three are missing before each of 20 whole ones: more than twice what is tolerated.
     let gaps = (0..20).map(|n| Step::Picture(n * 4 + 1));
@@ -592,28 +528,6 @@ async fn a_panic_costs_one_restart_and_is_told_without_its_data() {
     assert!(!detail.contains("secret"), "{detail}");
     bench.opening().await;
     bench.unit().await;
-    bench.closed().await;
-    assert_eq!(bench.world.open.load(SeqCst), 0);
-}
-
-#[tokio::test]
-async fn a_thread_that_hangs_is_replaced_and_heard_no_more() {
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Hangs, Step::Picture(2)]]);
-    bench.unit().await;
-    let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.starts_with("the driver hangs"), "{detail}");
-    bench.opening().await;
-    bench.unit().await;
-    assert_eq!(abandoned::count(), 1);
-    let before = bench.world.coded.lock().unwrap().len();
-    assert!(before > 0);
-    bench.world.release.store(true, SeqCst);
-    let until = Instant::now() + Duration::from_secs(5);
-    while abandoned::count() > 0 {
-        assert!(Instant::now() < until, "it ended and was not taken back");
-        bench.unit().await; // the new one plays on
-    }
     bench.closed().await;
     assert_eq!(bench.world.open.load(SeqCst), 0);
 }
@@ -668,3 +582,6 @@ async fn a_loop_that_is_gone_ends_the_thread() {
     }
     drop(handle);
 }
+
+mod away;
+mod hangs;
