@@ -273,6 +273,7 @@ impl Turn {
     }
 
     fn send(&mut self) {
+        self.batch.clear();
         self.batch
             .extend(self.outbox.drain(..).map(|datagram| Outgoing {
                 from: datagram.from,
@@ -283,9 +284,6 @@ impl Turn {
         for lost in lost {
             self.daemon.gateway.handle_refused(lost.to, lost.datagrams);
         }
-        // The newest first: each then lies next to the room that is free already, so that the next
-        // viewer's datagrams are cut from one piece, and from what is in the processor's cache.
-        while self.batch.pop().is_some() {}
     }
 }
 
