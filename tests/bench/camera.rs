@@ -181,7 +181,8 @@ fn pattern_row(plan: &Plan, size: (usize, usize)) -> io::Result<()> {
 
 /// A recording, by the real binary.
 fn file_row(plan: &Plan, size: (usize, usize)) -> io::Result<()> {
-    let source = format!("source = \"file:{}\"", recording(size)?.display());
+    let clip = recording(size)?;
+    let source = format!("source = \"file:{}\"\nfps = {FPS}", clip.display());
     row(plan, size, "file:", &|cameras| binary(&source, cameras))?;
     println!();
     Ok(())

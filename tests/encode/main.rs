@@ -602,7 +602,7 @@ fn pictures_in_two_slices_decode_and_begin_with_one_key_frame() {
 /// openh264 has one pool of threads for all encoders of a process.
 #[test]
 fn cameras_that_share_openh264s_threads_all_get_their_pictures() {
-    let settings = settings(640, 480, 8_000_000);
+    let settings = settings(640, 480, 20_000_000);
     let cameras: Vec<_> = (0..4)
         .map(|camera| {
             std::thread::spawn(move || {
@@ -619,6 +619,6 @@ fn cameras_that_share_openh264s_threads_all_get_their_pictures() {
         .collect();
     for camera in cameras {
         let pictures = camera.join().expect("no panic");
-        assert!(pictures >= FPS as usize / 3, "{pictures}");
+        assert!(pictures >= FPS as usize / 2, "{pictures}");
     }
 }
