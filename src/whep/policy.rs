@@ -297,10 +297,11 @@ pub(super) fn shows_token(request: &Request) -> bool {
     bearer(request).is_some() || query_token(request).is_some()
 }
 
+/// A person pastes a token as it is, and a form's rule makes blanks of its `+`: no token has blanks.
 fn query_token(request: &Request) -> Option<String> {
     form_urlencoded::parse(request.uri.query()?.as_bytes())
         .find(|(name, _)| name == "token")
-        .map(|(_, value)| value.into_owned())
+        .map(|(_, value)| value.replace(' ', "+"))
 }
 
 fn bearer(request: &Request) -> Option<&str> {

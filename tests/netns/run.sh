@@ -17,6 +17,7 @@ GATEWAY=pinhole-gateway-$$ PEER=pinhole-peer-$$
 cleanup() { ip netns del "$GATEWAY" 2>/dev/null || true; ip netns del "$PEER" 2>/dev/null || true; }
 trap cleanup EXIT
 ip netns add "$GATEWAY" 2>/dev/null && ip netns add "$PEER" || skip "cannot make network namespaces"
+ip netns exec "$GATEWAY" true || skip "cannot enter network namespaces (where / is no mount point, as in a plain chroot)"
 gw() { ip -n "$GATEWAY" "$@"; }
 peer() { ip -n "$PEER" "$@"; }
 

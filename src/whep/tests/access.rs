@@ -120,6 +120,23 @@ fn a_link_with_the_token_becomes_a_cookie() {
 }
 
 #[test]
+fn a_token_of_base64_may_be_pasted_as_it_is() {
+    let policy = policy(Access {
+        token: Some(Secret::new("abc+def/ghijklmnop==")),
+        anonymous: false,
+    });
+    for text in ["abc+def/ghijklmnop==", "abc%2Bdef%2Fghijklmnop%3D%3D"] {
+        let uri = format!("/?token={text}");
+        let response = answered(&policy, &request("GET", &uri, &[]), "");
+        assert_eq!(response.status(), 303, "{text}");
+    }
+    assert_eq!(
+        status(&policy, "GET", "/?token=abc-def/ghijklmnop==", &[]),
+        401
+    );
+}
+
+#[test]
 fn a_person_without_the_token_gets_a_form_for_it() {
     let policy = token_policy();
     let html = (ACCEPT.as_str(), "text/html,application/xhtml+xml");
