@@ -4,7 +4,7 @@
 #   tests/vm/kit.sh              makes what is missing, prints the kit's directory
 #
 #   target/vm/<kernel>/kernel       the image that QEMU boots
-#   target/vm/<kernel>/base.cpio.gz init, busybox, v4l2-ctl, tc, the modules and our M2M encoder
+#   target/vm/<kernel>/base.cpio.gz init, busybox and a few tools, the modules and our M2M encoder
 #   target/vm/deb/                  packages as they were fetched
 #
 # Nothing of it is installed. Each part is made once per kernel version and again when the script
@@ -15,9 +15,11 @@ HERE=$PWD/tests/vm OUT=$PWD/target/vm
 
 # The test's device drivers: what is plugged in, what is emulated, what spoils the network.
 MODULES=(virtio_pci virtio_console virtio_net vivid videobuf2-vmalloc uvcvideo vhci-hcd sch_netem)
+# The networks of tests/netns.
+MODULES+=(veth 8021q sch_tbf)
 # What the modules of encoder/ lean on.
 MODULES+=(videobuf2-v4l2 videobuf2-dma-contig)
-TOOLS=(/usr/bin/v4l2-ctl /sbin/tc)
+TOOLS=(/usr/bin/v4l2-ctl /bin/bash /sbin/ip /sbin/tc)
 
 say() { echo "vm kit: $*" >&2; }
 
