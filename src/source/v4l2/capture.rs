@@ -20,6 +20,7 @@ use super::coder::Coder;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::mode::Coding;
 use super::shared::{Outlet, Stopped};
+use super::signal;
 use super::sys::Dequeued;
 use crate::config::{self, EncoderChoice};
 use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
@@ -98,6 +99,8 @@ struct Run<'a> {
     first_unit: Option<Instant>,
     last_unit: Option<Instant>,
     last_buffer: Instant,
+    /// When the input was last looked at.
+    looked_at: Instant,
     tally: Tally,
     told: Tally,
     told_at: Instant,
@@ -171,6 +174,7 @@ impl<'a> Run<'a> {
             first_unit: None,
             last_unit: None,
             last_buffer: now,
+            looked_at: now,
             tally: Tally::default(),
             told: Tally::default(),
             told_at: now,
@@ -208,6 +212,11 @@ impl<'a> Run<'a> {
                 return Err(Stopped);
             }
             if let Some(end) = self.step()? {
+                // What was captured before the end is worth as much as what came before it.
+                if let Work::Encode(coder) = &mut self.work {
+                    let last = coder.drain();
+                    self.hand_on_late(last)?;
+                }
                 return Ok(end);
             }
             self.report_load()?;
@@ -246,17 +255,34 @@ impl<'a> Run<'a> {
     /// Waits a little, takes at most one picture.
     fn step(&mut self) -> Result<Option<End>, Stopped> {
         self.follow_orders();
+        if let Work::Encode(coder) = &mut self.work {
+            match coder.step() {
+                Ok(last) => self.hand_on_late(last)?,
+                Err(fault) => {
+                    self.break_chain(fault.kind);
+                    return self.count(fault);
+                }
+            }
+        }
         let ready = match self.camera.wait(SLICE) {
             Ok(ready) => ready,
             Err(errno) => return Ok(Some(of_errno(errno))),
         };
+        if self.looked_at.elapsed() >= signal::LOOK_EVERY
+            && let Some(end) = self.look_at_input()
+        {
+            return Ok(Some(end));
+        }
         if !ready.read && !ready.failed {
             let silent = self.last_buffer.elapsed();
-            return Ok((silent >= self.job.stall).then(|| End {
+            if silent < self.job.stall {
+                return Ok(None);
+            }
+            return Ok(Some(self.look_at_input().unwrap_or_else(|| End {
                 reason: DownReason::Stalled,
                 detail: format!("no picture for {:.1} s", silent.as_secs_f32()),
                 pace: Pace::Soon,
-            }));
+            })));
         }
         // A failed device says why when it is asked for a buffer.
         let buffer = match self.newest() {
@@ -288,6 +314,16 @@ impl<'a> Run<'a> {
                 self.count(fault)
             }
         }
+    }
+
+    /// Why the pictures are no true ones, though they may go on coming.
+    fn look_at_input(&mut self) -> Option<End> {
+        self.looked_at = Instant::now();
+        self.camera.missing().map(|detail| End {
+            reason: DownReason::NoSignal,
+            detail,
+            pace: Pace::Soon,
+        })
     }
 
     /// The newest buffer that is there; of coded pictures the next.
@@ -351,11 +387,25 @@ impl<'a> Run<'a> {
         };
         unit.after_loss = std::mem::take(&mut self.after_loss);
         place.hand_on(unit);
+        self.on_handed_on();
+        Ok(Ok(()))
+    }
+
+    /// Units of pictures that the encoder had kept: no place was taken for them.
+    fn hand_on_late(&mut self, units: Vec<AccessUnit>) -> Result<(), Stopped> {
+        for mut unit in units {
+            unit.after_loss = std::mem::take(&mut self.after_loss);
+            self.job.outlet.tell(SourceEvent::Unit(unit))?;
+            self.on_handed_on();
+        }
+        Ok(())
+    }
+
+    fn on_handed_on(&mut self) {
         self.tolerance.on_handed_on();
         let now = Instant::now();
         self.first_unit.get_or_insert(now);
         self.last_unit = Some(now);
-        Ok(Ok(()))
     }
 
     /// A picture is missing. Where others refer to it a key frame is needed.

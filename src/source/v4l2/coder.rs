@@ -6,6 +6,8 @@
 
 use std::time::Instant;
 
+use tracing::warn;
+
 use super::capture::{EncoderOpener, Fault};
 use super::device::Agreed;
 use super::scale::Scaled;
@@ -16,7 +18,7 @@ use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{
-    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings,
+    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings, Unit,
 };
 
 pub(super) struct Coder {
@@ -119,6 +121,27 @@ impl Coder {
         self.reporter.poll(Instant::now(), &self.overload)
     }
 
+    /// Goes on at another rate or size where that is due. What the encoder still had comes back:
+    /// to be handed on before the next picture.
+    pub(super) fn step(&mut self) -> Result<Vec<AccessUnit>, Fault> {
+        match self.step.take() {
+            Some(step) => Ok(self.follow_step(step)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What the encoder still has. One that cannot give it any more is about to be dropped.
+    pub(super) fn drain(&mut self) -> Vec<AccessUnit> {
+        let units = self.encoder.drain().unwrap_or_else(|error| {
+            warn!(error = error.chain(), "the encoder keeps its last pictures");
+            Vec::new()
+        });
+        let last = units
+            .into_iter()
+            .map(|unit| of_unit(unit, Stages::default()));
+        last.collect()
+    }
+
     /// Decodes and codes one picture. `None` for one that rate control left out or that is still
     /// inside.
     pub(super) fn code(
@@ -127,9 +150,6 @@ impl Coder {
         planes: &[&[u8]],
         (ticks, taken): (i64, Instant),
     ) -> Result<Option<AccessUnit>, Fault> {
-        if let Some(step) = self.step.take() {
-            self.follow_step(step)?;
-        }
         let begun = Instant::now();
         let strides = agreed.strides.iter().copied().chain(std::iter::repeat(0));
         let planes: Vec<PlaneRef<'_>> = planes
@@ -158,23 +178,15 @@ impl Coder {
         let Coded::Unit(unit) = coded else {
             return Ok(None);
         };
-        Ok(Some(AccessUnit {
-            codec: Codec::H264,
-            data: unit.data,
-            is_key_frame: unit.is_key_frame,
-            ticks: unit.ticks,
-            received: unit.taken,
-            after_loss: false,
-            stages: Stages {
-                capture: begun.saturating_duration_since(taken),
-                decode: ready - begun,
-                encode: finished - ready,
-            },
-        }))
+        let stages = Stages {
+            capture: begun.saturating_duration_since(taken),
+            decode: ready - begun,
+            encode: finished - ready,
+        };
+        Ok(Some(of_unit(unit, stages)))
     }
 
-    /// Goes on at another rate or size.
-    fn follow_step(&mut self, step: Step) -> Result<(), EncodeError> {
+    fn follow_step(&mut self, step: Step) -> Result<Vec<AccessUnit>, EncodeError> {
         self.new_rate = Some(step.fps);
         let (width, height) = step.size;
         let now = (self.settings.width, self.settings.height);
@@ -185,17 +197,30 @@ impl Coder {
             ..self.settings
         };
         if now == step.size {
-            return self.encoder.set_frame_rate(step.fps);
+            return self.encoder.set_frame_rate(step.fps).map(|()| Vec::new());
         }
+        let last = self.drain();
         self.encoder = (self.make)(&self.settings)?;
         self.encoder.force_key_frame();
         let size = (width as usize, height as usize);
         let is_whole = self.decoder.even_size() == size;
         self.scaled = (!is_whole).then(|| Scaled::new(size));
-        match self.bitrate {
-            Some(bps) => self.encoder.set_bitrate(bps),
-            None => Ok(()),
+        if let Some(bps) = self.bitrate {
+            self.encoder.set_bitrate(bps)?;
         }
+        Ok(last)
+    }
+}
+
+fn of_unit(unit: Unit, stages: Stages) -> AccessUnit {
+    AccessUnit {
+        codec: Codec::H264,
+        data: unit.data,
+        is_key_frame: unit.is_key_frame,
+        ticks: unit.ticks,
+        received: unit.taken,
+        after_loss: false,
+        stages,
     }
 }
 

@@ -7,8 +7,10 @@
 //! and controls go through our own calls: the crate unwraps what a driver says of colours, names
 //! and control types that are younger than itself, and has no multi-planar queue.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -21,6 +23,7 @@ use super::control::{self, Described};
 use super::mode::{self, Choice, Coding, Machine, Offer, Rates, Wish};
 use super::names::Names;
 use super::shared::{Brake, Shared};
+use super::signal;
 use super::sys::{
     self, Buffers, Dequeued, Format, FourCc, Node, Queue, Ready, SinglePlane, guarded,
 };
@@ -107,12 +110,17 @@ pub trait Camera {
 
     /// Whether the camera has a control for that.
     fn can_force_key_frame(&self) -> bool;
+
+    /// What its input lacks to give true pictures, for a person, where the driver knows.
+    fn missing(&self) -> Option<String>;
 }
 
 /// The kernel's devices.
 #[derive(Debug, Default)]
 pub struct Kernel {
     pub names: Names,
+    /// It was told that there is no signal: from then on a signal is waited for.
+    lacks_signal: AtomicBool,
 }
 
 impl Opener for Kernel {
@@ -127,6 +135,8 @@ impl Opener for Kernel {
         };
         let node = Node::open(&path).map_err(|errno| refused(&path, "opening", errno))?;
         let queue = camera_queue(&node, &path)?;
+        let input = sys::input_in_use(node.fd()).ok();
+        self.wait_for_signal(&node, input, &path, shared)?;
         shared.beat("listing modes");
         let offers = offers(&node, queue);
         let asked = Wish {
@@ -145,8 +155,7 @@ impl Opener for Kernel {
         let fd = node
             .duplicate()
             .map_err(|errno| refused(&path, "duplicating", errno))?;
-        let can_force = choice.coding == Coding::H264
-            && sys::control_info(&fd, raw::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME).is_ok();
+        let can_force = choice.coding == Coding::H264 && has_key_frame_control(&fd);
         shared.set_brake(Some(Brake {
             fd: Arc::clone(&fd),
             queue,
@@ -155,11 +164,46 @@ impl Opener for Kernel {
         let stream = Stream::start(node, fd, queue, format.planes.len())
             .map_err(|errno| refused(&path, "starting", errno))?;
         Ok(Opened {
-            camera: Box::new(KernelCamera { stream, can_force }),
+            camera: Box::new(KernelCamera {
+                stream,
+                can_force,
+                input,
+            }),
             agreed: agreed(&format, &choice),
             notes,
         })
     }
+}
+
+impl Kernel {
+    /// The first time that nothing is there is told at once; after that it is waited for, so that
+    /// the picture is back when the signal is.
+    fn wait_for_signal(
+        &self,
+        node: &Node,
+        input: Option<u32>,
+        path: &Path,
+        shared: &Shared,
+    ) -> Result<(), End> {
+        let missing = input.and_then(|input| match self.lacks_signal.load(Relaxed) {
+            true => signal::still_missing(node.fd(), input, shared),
+            false => signal::missing(node.fd(), input),
+        });
+        self.lacks_signal.store(missing.is_some(), Relaxed);
+        missing.map_or(Ok(()), |missing| {
+            Err(End {
+                reason: DownReason::NoSignal,
+                detail: format!("{}: {missing}", path.display()),
+                pace: Pace::Soon,
+            })
+        })
+    }
+}
+
+/// Cameras on USB have one that their driver must be told of.
+fn has_key_frame_control(fd: &OwnedFd) -> bool {
+    let _ = sys::offer_key_frames(fd);
+    sys::control_info(fd, raw::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME).is_ok()
 }
 
 #[allow(clippy::wildcard_enum_match_arm)] // the kernel's errors
@@ -356,6 +400,8 @@ fn agreed(format: &Format, choice: &Choice) -> Agreed {
 struct KernelCamera {
     stream: Stream,
     can_force: bool,
+    /// Its number, where there are any.
+    input: Option<u32>,
 }
 
 /// Both kinds of queues.
@@ -363,7 +409,7 @@ enum Stream {
     Single(SinglePlane),
     Multi {
         buffers: Buffers,
-        fd: Arc<std::os::fd::OwnedFd>,
+        fd: Arc<OwnedFd>,
         taken: Option<Dequeued>,
         // Kept open while it streams.
         _node: Node,
@@ -371,12 +417,7 @@ enum Stream {
 }
 
 impl Stream {
-    fn start(
-        node: Node,
-        fd: Arc<std::os::fd::OwnedFd>,
-        queue: Queue,
-        planes: usize,
-    ) -> nix::Result<Self> {
+    fn start(node: Node, fd: Arc<OwnedFd>, queue: Queue, planes: usize) -> nix::Result<Self> {
         if !queue.is_mplane() {
             drop(fd);
             return SinglePlane::start(node, BUFFERS).map(Self::Single);
@@ -394,11 +435,15 @@ impl Stream {
         })
     }
 
-    fn wait(&self, limit: Duration) -> nix::Result<Ready> {
+    fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Single(single) => sys::wait(single.node().fd(), false, limit),
-            Self::Multi { fd, .. } => sys::wait(fd, false, limit),
+            Self::Single(single) => single.node().fd(),
+            Self::Multi { fd, .. } => fd.as_fd(),
         }
+    }
+
+    fn wait(&self, limit: Duration) -> nix::Result<Ready> {
+        sys::wait(self.fd(), false, limit)
     }
 }
 
@@ -445,14 +490,15 @@ impl Camera for KernelCamera {
 
     fn force_key_frame(&mut self) -> nix::Result<()> {
         let id = raw::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME;
-        match &self.stream {
-            Stream::Single(single) => sys::set_control(single.node().fd(), id, 1),
-            Stream::Multi { fd, .. } => sys::set_control(fd, id, 1),
-        }
+        sys::set_control(self.stream.fd(), id, 1)
     }
 
     fn can_force_key_frame(&self) -> bool {
         self.can_force
+    }
+
+    fn missing(&self) -> Option<String> {
+        signal::missing(self.stream.fd(), self.input?)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod mode;
 pub mod names;
 mod scale;
 pub mod shared;
+mod signal;
 pub mod sys;
 
 use std::sync::Arc;

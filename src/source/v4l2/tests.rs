@@ -47,11 +47,14 @@ struct World {
     /// After a script: nothing.
     is_silent: AtomicBool,
     is_away: AtomicBool,
+    lacks_signal: AtomicBool,
     release: AtomicBool,
     open: AtomicI32,
     most_open: AtomicI32,
     opened: AtomicU32,
     refused_pictures: AtomicU32,
+    /// The encoder answers a picture later.
+    is_pipelined: AtomicBool,
     key_frames_asked: AtomicU32,
     coded: Mutex<Vec<i64>>,
 }
@@ -167,11 +170,17 @@ impl Camera for FakeCamera {
     fn can_force_key_frame(&self) -> bool {
         false
     }
+
+    fn missing(&self) -> Option<String> {
+        let lacks = self.world.lacks_signal.load(SeqCst);
+        lacks.then(|| "no signal at the input \"HDMI\"".to_owned())
+    }
 }
 
 struct FakeEncoder {
     world: Arc<World>,
     wants_key_frame: bool,
+    kept: Option<Unit>,
 }
 
 impl Encoder for FakeEncoder {
@@ -184,12 +193,21 @@ impl Encoder for FakeEncoder {
             return Err(EncodeError::Bitrate(0));
         }
         self.world.coded.lock().unwrap().push(picture.ticks);
-        Ok(Coded::Unit(Unit {
+        let unit = Unit {
             data: vec![0, 0, 1, 0x65].into(),
             is_key_frame: std::mem::take(&mut self.wants_key_frame),
             ticks: picture.ticks,
             taken: picture.taken,
-        }))
+        };
+        if self.world.is_pipelined.load(SeqCst) {
+            let earlier = self.kept.replace(unit);
+            return Ok(earlier.map_or(Coded::Pending, Coded::Unit));
+        }
+        Ok(Coded::Unit(unit))
+    }
+
+    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
+        Ok(self.kept.take().into_iter().collect())
     }
 
     fn force_key_frame(&mut self) {
@@ -229,6 +247,7 @@ impl Bench {
             Ok(Box::new(FakeEncoder {
                 world: Arc::clone(&seen),
                 wants_key_frame: true,
+                kept: None,
             }) as Box<dyn Encoder>)
         });
         let limits = Limits {
@@ -400,6 +419,33 @@ async fn a_camera_that_goes_silent_is_down_and_opened_again() {
     bench.opening().await;
     bench.unit().await;
     assert_eq!(bench.world.most_open.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn noise_of_a_grabber_without_a_signal_is_no_picture() {
+    let mut bench = Bench::open(&[]);
+    bench.unit().await;
+    bench.world.lacks_signal.store(true, SeqCst);
+    let (reason, detail) = bench.down().await;
+    assert_eq!(reason, DownReason::NoSignal);
+    assert_eq!(detail, "no signal at the input \"HDMI\"");
+}
+
+#[tokio::test]
+async fn what_the_encoder_had_when_the_camera_was_pulled_is_handed_on_before_that_is_told() {
+    let script = [Step::Picture(1), Step::Fails(Errno::ENODEV)];
+    let mut bench = Bench::new(&[&script]);
+    bench.world.is_pipelined.store(true, SeqCst);
+    bench.handle.demand(Demand::Open);
+    let unit = bench
+        .until(|event| match event {
+            SourceEvent::Unit(unit) => Some(unit.clone()),
+            SourceEvent::Down { .. } => panic!("the only picture is lost"),
+            _ => None,
+        })
+        .await;
+    assert_eq!(*bench.world.coded.lock().unwrap(), [unit.ticks]);
+    assert_eq!(bench.down().await.0, DownReason::Unreachable);
 }
 
 #[tokio::test]

@@ -11,9 +11,11 @@
 mod buffers;
 mod controls;
 mod formats;
+mod input;
 mod kernel;
 mod mapping;
 mod single;
+mod uvc;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -28,8 +30,10 @@ use v4l::v4l_sys as raw;
 pub use buffers::{Buffers, Dequeued};
 pub use controls::{ControlInfo, control, control_info, controls, menu, set_control};
 pub use formats::{Format, FormatEntry, FourCc, PlaneFormat, format, formats, set_format};
+pub use input::{Input, input, input_in_use};
 use kernel::{ioctl, libc_int, zeroed};
 pub use single::{Node, SinglePlane, guarded};
+pub use uvc::offer_key_frames;
 
 /// Opens a node for reading and writing, without blocking, closed in child processes.
 ///
