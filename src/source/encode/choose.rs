@@ -233,6 +233,10 @@ impl Encoder for Chosen {
         Ok(())
     }
 
+    fn is_behind(&self) -> bool {
+        self.inner.is_behind()
+    }
+
     fn name(&self) -> &'static str {
         self.inner.name()
     }

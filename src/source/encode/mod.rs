@@ -50,6 +50,12 @@ pub trait Encoder: Send {
     /// The encoder refused; the old rate stays.
     fn set_frame_rate(&mut self, fps: u32) -> Result<(), EncodeError>;
 
+    /// The last picture was left out because earlier ones are still being coded (hardware only):
+    /// it cost no time here, and yet the device is too slow.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// For logs and the API: "openh264".
     fn name(&self) -> &'static str;
 

@@ -174,7 +174,12 @@ impl Coder {
         let ready = Instant::now();
         let coded = self.encoder.encode(&picture)?;
         let finished = Instant::now();
-        self.step = self.overload.push_picture(finished, finished - begun);
+        let cost = match self.encoder.is_behind() {
+            // That picture waits for another one to be done, and is not even the next in turn.
+            true => (finished - begun).max(2 * self.overload.step().interval()),
+            false => finished - begun,
+        };
+        self.step = self.overload.push_picture(finished, cost);
         let Coded::Unit(unit) = coded else {
             return Ok(None);
         };

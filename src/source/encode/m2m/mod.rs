@@ -46,6 +46,8 @@ pub struct Hardware {
     pending: Pending,
     /// Coded and not yet handed on.
     done: VecDeque<Unit>,
+    /// The last picture found no room.
+    is_behind: bool,
     key: Key,
     /// When the device last gave something, or was last given something while it had nothing.
     moved_at: Instant,
@@ -109,6 +111,7 @@ impl Hardware {
             patience: PROBE_LIMIT,
             pending: Pending::default(),
             done: VecDeque::new(),
+            is_behind: false,
             key: Key::No,
             moved_at: Instant::now(),
             damaged_in_a_row: 0,
@@ -328,6 +331,7 @@ impl Encoder for Hardware {
         let deadline = Instant::now() + self.patience;
         self.collect()?;
         let free = self.raw.free().filter(|_| self.done.len() < 2);
+        self.is_behind = free.is_none();
         if let Some(index) = free {
             self.feed(index, picture)?;
         }
@@ -360,6 +364,10 @@ impl Encoder for Hardware {
         self.check("set the frame rate", set)?;
         self.patience = patience(fps);
         Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     fn name(&self) -> &'static str {
