@@ -21,7 +21,7 @@ MODULES=(virtio_pci virtio_console virtio_net vivid videobuf2-vmalloc uvcvideo v
 MODULES+=(veth 8021q sch_tbf)
 # What the modules of encoder/ lean on.
 MODULES+=(videobuf2-v4l2 videobuf2-dma-contig)
-TOOLS=(/usr/bin/v4l2-ctl /usr/bin/taskset /bin/bash /sbin/ip /sbin/tc)
+TOOLS=(/usr/bin/v4l2-ctl /usr/bin/taskset /usr/bin/nice /bin/bash /sbin/ip /sbin/tc)
 
 say() { echo "vm kit: $*" >&2; }
 
