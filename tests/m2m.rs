@@ -79,6 +79,14 @@ impl Scene {
             .expect("even")
     }
 
+    /// The same with a device so far behind that it leaves pictures out.
+    fn code_if_free(&mut self, encoder: &mut dyn Encoder) -> Option<Unit> {
+        match encoder.encode(&self.draw()).expect("no error") {
+            Coded::Unit(unit) => Some(unit),
+            Coded::Pending | Coded::Skipped => None,
+        }
+    }
+
     /// Codes the next picture; none while the device is a picture behind.
     fn code(&mut self, encoder: &mut dyn Encoder) -> Option<Unit> {
         match encoder.encode(&self.draw()).expect("coded") {
@@ -123,7 +131,7 @@ fn every_raw_format_is_coded_at_the_right_size_and_looks_like_what_went_in() {
         let mut scene = Scene::new();
         let mut unit = scene.code(&mut encoder);
         if unit.is_none() {
-            unit = encoder.finish().expect("drained").pop();
+            unit = encoder.drain().expect("drained").pop();
         }
         let unit = unit.expect("the first picture");
         assert!(unit.is_key_frame, "{pixel:?}");
@@ -167,18 +175,20 @@ fn a_forced_key_frame_is_the_very_next_picture_and_fifty_demands_cost_one() {
         }
         units.extend(scene.code(&mut encoder));
     }
-    units.extend(encoder.finish().expect("drained"));
+    units.extend(encoder.drain().expect("drained"));
+    let asked: Vec<i64> = (0..60).map(Scene::ticks).collect();
     let ticks: Vec<i64> = units.iter().map(|unit| unit.ticks).collect();
-    let expected: Vec<i64> = (0..60).map(Scene::ticks).collect();
-    assert_eq!(
-        ticks, expected,
-        "each with the time of its picture, none lost"
-    );
+    assert!(ticks.is_sorted_by(|one, next| one < next), "{ticks:?}");
+    assert!(ticks.iter().all(|ticks| asked.contains(ticks)), "{ticks:?}");
+    // On a busy machine a picture or two may come while the device has its hands full.
+    assert!(ticks.len() > 50, "{ticks:?}");
+    let first_from = |n| ticks.iter().position(|ticks| *ticks >= Scene::ticks(n));
     let keys = units
         .iter()
         .enumerate()
         .filter(|(_, unit)| unit.is_key_frame);
-    assert_eq!(keys.map(|(n, _)| n).collect::<Vec<_>>(), [0, 17, 40]);
+    let keys: Vec<_> = keys.map(|(n, _)| Some(n)).collect();
+    assert_eq!(keys, [0, 17, 40].map(first_from));
     let mut decoder = Decoder::new().expect("openh264");
     for unit in &units {
         decoder.decode(&unit.data).expect("valid");
@@ -198,7 +208,7 @@ fn a_drained_encoder_gives_all_it_has_and_goes_on() {
         }
         units.extend(
             encoder
-                .finish()
+                .drain()
                 .unwrap_or_else(|error| panic!("{round}: {}", error.chain())),
         );
         assert_eq!(units.len(), 10, "round {round}");
@@ -206,7 +216,40 @@ fn a_drained_encoder_gives_all_it_has_and_goes_on() {
             .set_bitrate(300_000 * (round + 1))
             .expect("followed");
     }
-    assert!(encoder.finish().expect("nothing left").is_empty());
+    assert!(encoder.drain().expect("nothing left").is_empty());
+}
+
+#[test]
+fn a_device_that_is_a_picture_behind_gives_all_of_them_when_it_is_drained() {
+    let Some((path, _alone)) = node() else { return };
+    let Some(slow) = lever("job_ms") else { return };
+    let found = m2m::look(&path).expect("an H.264 encoder");
+    let mut encoder = Hardware::open(&found, &SETTINGS).expect("opens");
+    let mut scene = Scene::new();
+    // Twice the frame interval that the encoder waits.
+    fs::write(&slow, "70").expect("writable");
+    for round in 0..3 {
+        let begun = jobs();
+        let mut got = Vec::new();
+        for _ in 0..12 {
+            got.extend(scene.code_if_free(&mut encoder));
+        }
+        let before = got.len();
+        got.extend(encoder.drain().expect("drained"));
+        let (fed, inside) = (jobs() - begun, got.len() - before);
+        println!("round {round}: {fed} fed, {inside} of them out by the drain");
+        assert!(inside > 0, "round {round}: it was never behind");
+        assert_eq!(got.len() as u64, fed, "round {round}");
+        let in_order = got.is_sorted_by(|one, next| one.ticks < next.ticks);
+        assert!(in_order, "round {round}");
+    }
+    fs::write(&slow, "0").expect("writable");
+}
+
+/// Pictures that all virtual encoders have coded.
+fn jobs() -> u64 {
+    let seen = fs::read_to_string("/sys/module/vh264/parameters/seen_jobs");
+    seen.expect("readable").trim().parse().expect("a number")
 }
 
 /// The virtual encoder's own levers.
@@ -305,23 +348,14 @@ fn hardware_that_takes_seconds_for_a_picture_is_replaced_and_that_picture_is_not
     while encoder.name() != "openh264" {
         assert!(start.elapsed() < Duration::from_secs(6), "still waits");
         // The encoder waits for a frame interval each time: no clock of ours is needed.
-        units += usize::from(scene.code_or_skip(&mut encoder));
+        units += usize::from(scene.code_if_free(&mut encoder).is_some());
     }
     let took = start.elapsed();
     fs::write(&slow, "0").expect("writable");
     println!("replaced after {took:?}");
     assert_eq!(units, 1, "the first unit is software's");
-    // This driver works inside the call that queues: one picture takes all of its 4 s.
+    // To stop a device that hangs can take as long as its picture: that is another thread's work.
     assert!(took < Duration::from_millis(5500), "{took:?}");
-}
-
-impl Scene {
-    fn code_or_skip(&mut self, encoder: &mut dyn Encoder) -> bool {
-        matches!(
-            encoder.encode(&self.draw()).expect("no error"),
-            Coded::Unit(_)
-        )
-    }
 }
 
 #[test]

@@ -230,6 +230,8 @@ pub enum DownReason {
     Unsupported,
     /// The camera went silent.
     Stalled,
+    /// Nothing is connected to the input of a grabber, or nothing that it can lock on to.
+    NoSignal,
     /// Too many errors in a row.
     Errors,
     /// The camera ended the stream itself (TEARDOWN, end of file).
@@ -246,6 +248,7 @@ impl DownReason {
             Self::Unauthorized => "unauthorized",
             Self::Unsupported => "unsupported",
             Self::Stalled => "stalled",
+            Self::NoSignal => "no_signal",
             Self::Errors => "errors",
             Self::Ended => "ended",
             Self::Internal => "internal",

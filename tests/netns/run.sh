@@ -5,6 +5,9 @@
 #
 #   tests/netns/run.sh          needs root (or CAP_SYS_ADMIN and CAP_NET_ADMIN), ip and tc
 #
+#   PINHOLE_NETNS_TEST=FILE     the test's program, built already
+#   PINHOLE_NETNS_VLAN=real     a kernel without 8021q fails; else a cable stands in for the VLAN
+#
 # Exit code 77: this machine cannot run it, with the reason on the last line.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -42,6 +45,8 @@ if gw link add link eth0 name eth0.20 type vlan id 20 2>/dev/null; then
     peer link add link eth0 name eth0.20 type vlan id 20
     gw link set eth0.20 up; peer link set eth0.20 up
     echo "netns: eth0.20 is a VLAN"
+elif [ "${PINHOLE_NETNS_VLAN-}" = real ]; then
+    echo "netns: FAIL eth0.20 can be no VLAN here"; exit 1
 else
     cable eth0.20
     echo "netns: NOTE no 8021q in this kernel: eth0.20 is an untagged cable with a VLAN's name"
@@ -54,8 +59,8 @@ cable eth9; both eth9 10.77.9 fd77:9
 peer link set eth9 down # no carrier
 gw addr add 2001:db8:1::dead/64 dev eth1 nodad preferred_lft 0 # deprecated
 
-BINARY=$(cargo test --release --test netns --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*netns[^"]*\)".*/\1/p' | tail -1)
+BINARY=${PINHOLE_NETNS_TEST:-$(cargo test --release --test netns --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*netns[^"]*\)".*/\1/p' | tail -1)}
 [ -x "$BINARY" ] || { echo "netns: the test does not build: cargo test --release --test netns"; exit 1; }
 
 export PINHOLE_NETNS_PEER=$PEER

@@ -5,10 +5,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use pinhole::media::h264::{SpsFacts, nal_type, nal_type_of, nal_units};
 use pinhole::media::{AccessUnit, Demand, SourceEvent};
 
 use crate::Case;
-use crate::machine::{one_vivid, quiet_picture, shell, unload};
+use crate::machine::{one_vivid, quiet_picture, shell, unbind, unload};
 use crate::picture::Picture;
 use crate::watch::Watch;
 
@@ -19,6 +20,14 @@ pub fn cases() -> Vec<Case> {
         Case("a wish becomes a key frame", forced_key_frames),
         Case("a bit rate reaches the device", bitrate),
         Case("one broken picture is tolerated", one_broken),
+        Case(
+            "its last pictures come out when a smaller one takes over",
+            drained_for_a_smaller,
+        ),
+        Case(
+            "its last pictures come out when the camera is pulled",
+            drained_at_the_end,
+        ),
         Case("breaks for good: software goes on", breaks),
         Case("is taken away: software goes on", taken_away),
         Case("none there: auto says so and encodes in software", none),
@@ -134,6 +143,60 @@ fn one_broken() -> String {
     format!("{units} pictures in the 3 s with it, {errors} errors, no restart")
 }
 
+/// So slow that there is always a picture in the device, and that this is more than it can do.
+const SLOW_MS: u64 = 180;
+
+/// Pictures of the camera's own size that the device coded, besides the one by which the encoder
+/// has proven that it works.
+fn coded() -> u64 {
+    seen("seen_wide") - 1
+}
+
+fn drained_for_a_smaller() -> String {
+    load(1);
+    let mut watch = playing("hardware");
+    let quick = coded();
+    // Slower than ten a second: there are no fewer, so the pictures get smaller.
+    set("job_ms", SLOW_MS);
+    let small = watch.until("smaller picture", |event| match event {
+        SourceEvent::Unit(unit) if is_smaller(&unit) => Some(unit),
+        _ => None,
+    });
+    set("job_ms", 0);
+    assert!(small.is_key_frame);
+    let (out, device) = (watch.units - 1, coded());
+    assert_eq!(out, device, "{}", watch.tail());
+    assert_eq!((watch.errors, watch.downs), (0, 0), "{}", watch.tail());
+    watch.close();
+    let slow = device - quick;
+    format!("{device} coded by the device, {slow} of them while it was slow; {out} came out")
+}
+
+fn is_smaller(unit: &AccessUnit) -> bool {
+    let mut nals = nal_units(&unit.data);
+    let facts = nals.find_map(|nal| match nal_type_of(nal) {
+        nal_type::SPS => SpsFacts::parse(nal),
+        _ => None,
+    });
+    let size = facts.and_then(|facts| facts.size);
+    size.is_some_and(|(width, _)| width < 640)
+}
+
+fn drained_at_the_end() -> String {
+    load(0);
+    let mut watch = playing("hardware");
+    set("job_ms", SLOW_MS);
+    for _ in 0..10 {
+        watch.unit();
+    }
+    unbind(0);
+    watch.down();
+    let (out, device) = (watch.units, coded());
+    assert_eq!(out, device, "{}", watch.tail());
+    watch.close();
+    format!("{device} coded by the device, {out} came out before the end was told")
+}
+
 /// Breaks the hardware; software must take over without a restart of the camera.
 fn falls_back(break_it: impl FnOnce()) -> String {
     load(1);
@@ -155,7 +218,7 @@ fn falls_back(break_it: impl FnOnce()) -> String {
                 longest = longest.max(last.elapsed());
                 last = Instant::now();
             }
-            Some(SourceEvent::Note(note)) => words = note,
+            Some(SourceEvent::Load(load)) => words = load.encoder,
             Some(SourceEvent::Down { detail, .. }) => panic!("the camera went down: {detail}"),
             Some(_) => {}
             None => panic!("no picture any more: {}", watch.tail()),
@@ -163,6 +226,8 @@ fn falls_back(break_it: impl FnOnce()) -> String {
     }
     let psnr = watch.picture_after(5).psnr(&reference);
     assert!((30.0..90.0).contains(&psnr), "PSNR {psnr:.1} dB");
+    let is_told = words.starts_with("openh264: the hardware encoder failed");
+    assert!(is_told, "nobody says why: \"{words}\"");
     assert!(
         longest < Duration::from_secs(3) * 3,
         "{longest:?} without a picture"

@@ -13,6 +13,7 @@ export PATH=/sbin:/usr/bin:/bin HOME=/root
 mkdir -p /dev/shm
 mount -t tmpfs shm /dev/shm
 ln -s /proc/self/fd /dev/fd
+mkdir -p /var && ln -s /run /var/run
 # The kernel calls this by path when a driver asks for another module.
 echo /bin/modprobe >/proc/sys/kernel/modprobe
 hostname vm

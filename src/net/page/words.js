@@ -7,6 +7,7 @@ const REASONS = {
   unauthorized: 'the camera refuses the user name or password',
   unsupported: 'the camera sends nothing that a browser can play',
   stalled: 'the camera went silent',
+  no_signal: 'nothing usable at the input that the pictures come from',
   errors: 'too many errors in a row',
   ended: 'the camera ended the stream',
   internal: 'a fault inside Pinhole, see its log',

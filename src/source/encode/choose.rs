@@ -295,6 +295,14 @@ impl<M: Makers + Clone + 'static> Encoder for Chosen<M> {
         Ok(())
     }
 
+    fn drain(&mut self) -> Result<Vec<super::Unit>, EncodeError> {
+        self.inner.drain()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.inner.is_behind()
+    }
+
     fn name(&self) -> &'static str {
         self.inner.name()
     }

@@ -56,8 +56,23 @@ pub trait Encoder: Send {
     /// The encoder refused; the old rate stays.
     fn set_frame_rate(&mut self, fps: u32) -> Result<(), EncodeError>;
 
+    /// The last picture was left out because earlier ones are still being coded (hardware only):
+    /// it cost no time here, and yet the device is too slow.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// For logs and the API: "openh264".
     fn name(&self) -> &'static str;
+
+    /// The units of pictures that were answered with [`Coded::Pending`]. The encoder can be used
+    /// on, with a key frame first; worth a call before it is dropped.
+    ///
+    /// # Errors
+    /// As in [`Encoder::encode`].
+    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
+        Ok(Vec::new())
+    }
 
     /// What there is to tell since the last call; ask after opening and after every picture.
     fn poll_news(&mut self) -> Option<News> {

@@ -24,7 +24,8 @@ pub struct Step {
 }
 
 impl Step {
-    fn interval(self) -> Duration {
+    /// The time that there is for one picture.
+    pub fn interval(self) -> Duration {
         Duration::from_secs(1) / self.fps.max(1)
     }
 

@@ -41,6 +41,7 @@ impl End {
             | DownReason::Stalled
             | DownReason::Errors
             | DownReason::Ended
+            | DownReason::NoSignal
             | DownReason::Internal => Pace::Soon,
         };
         Self {

@@ -19,8 +19,10 @@ use super::coded::{Coded, Held};
 use super::coder::Coder;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::mode::Coding;
+use super::refusal;
 use super::shared::{Outlet, Stopped};
-use super::sys::Dequeued;
+use super::signal;
+use super::sys::{Dequeued, Ready};
 use crate::config::{self, EncoderChoice};
 use crate::media::{
     Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
@@ -115,6 +117,8 @@ struct Run<'a> {
     left_out: LeftOut,
     /// What of `left_out` was told, and when.
     told: (LeftOut, Instant),
+    /// When the input was last looked at.
+    looked_at: Instant,
 }
 
 /// What is done with a buffer.
@@ -175,6 +179,7 @@ impl<'a> Run<'a> {
             surplus: 0,
             left_out: LeftOut::default(),
             told: (LeftOut::default(), now),
+            looked_at: now,
         })
     }
 
@@ -215,6 +220,11 @@ impl<'a> Run<'a> {
                 return Err(Stopped);
             }
             if let Some(end) = self.step()? {
+                // What was captured before the end is worth as much as what came before it.
+                if let Work::Encode(coder) = &mut self.work {
+                    let last = coder.drain();
+                    self.hand_on_late(last)?;
+                }
                 return Ok(end);
             }
             self.report_load()?;
@@ -258,20 +268,23 @@ impl<'a> Run<'a> {
     /// Waits a little, takes at most one picture.
     fn step(&mut self) -> Result<Option<End>, Stopped> {
         self.follow_orders();
+        if let Work::Encode(coder) = &mut self.work {
+            match coder.step() {
+                Ok(last) => self.hand_on_late(last)?,
+                Err(fault) => {
+                    self.break_chain(fault.kind);
+                    return self.count(fault);
+                }
+            }
+        }
         let ready = match self.camera.wait(SLICE) {
             Ok(ready) => ready,
-            Err(errno) => return Ok(Some(of_errno(errno))),
+            Err(errno) => return Ok(Some(refusal::stopped(errno))),
         };
         // Whatever was wished meanwhile holds for the picture that ended the wait.
         self.follow_orders();
-        if ready.event
-            && let Some(change) = self.camera.take_change()
-        {
-            return Ok(Some(End {
-                reason: DownReason::Ended,
-                detail: format!("the source at its input changed to {change}"),
-                pace: Pace::Soon,
-            }));
+        if let Some(end) = self.judge_input(&ready) {
+            return Ok(Some(end));
         }
         if !ready.read && !ready.failed {
             return Ok(self.stalled());
@@ -283,7 +296,7 @@ impl<'a> Run<'a> {
                 let fault = Fault::new(ErrorKind::Device, "the driver took a buffer not back");
                 return self.count(fault);
             }
-            Err(errno) => return Ok(Some(of_errno(errno))),
+            Err(errno) => return Ok(Some(refusal::stopped(errno))),
         };
         self.last_buffer = Instant::now();
         let (ticks, taken) = self.stamps.place(
@@ -308,18 +321,43 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The end of a run without pictures, once that has lasted.
-    fn stalled(&self) -> Option<End> {
-        let silent = self.last_buffer.elapsed();
-        (silent >= self.job.stall).then(|| {
-            let seconds = silent.as_secs_f32();
-            let fault = self.camera.signal_fault();
-            let fault = fault.map_or_else(String::new, |fault| format!(": {fault} at its input"));
-            End {
-                reason: DownReason::Stalled,
-                detail: format!("no picture for {seconds:.1} s{fault}"),
+    /// The end of a run whose pictures are others now, or no true ones.
+    fn judge_input(&mut self, ready: &Ready) -> Option<End> {
+        if ready.event
+            && let Some(change) = self.camera.take_change()
+        {
+            return Some(End {
+                reason: DownReason::Ended,
+                detail: format!("the source at its input changed to {change}"),
                 pace: Pace::Soon,
-            }
+            });
+        }
+        match self.looked_at.elapsed() >= signal::LOOK_EVERY {
+            true => self.look_at_input(),
+            false => None,
+        }
+    }
+
+    /// The end of a run without pictures, once that has lasted.
+    fn stalled(&mut self) -> Option<End> {
+        let silent = self.last_buffer.elapsed();
+        if silent < self.job.stall {
+            return None;
+        }
+        Some(self.look_at_input().unwrap_or_else(|| End {
+            reason: DownReason::Stalled,
+            detail: format!("no picture for {:.1} s", silent.as_secs_f32()),
+            pace: Pace::Soon,
+        }))
+    }
+
+    /// Why the pictures are no true ones, though they may go on coming.
+    fn look_at_input(&mut self) -> Option<End> {
+        self.looked_at = Instant::now();
+        self.camera.missing().map(|detail| End {
+            reason: DownReason::NoSignal,
+            detail,
+            pace: Pace::Soon,
         })
     }
 
@@ -384,11 +422,25 @@ impl<'a> Run<'a> {
         };
         unit.after_loss = std::mem::take(&mut self.after_loss);
         place.hand_on(unit);
+        self.on_handed_on();
+        Ok(Ok(()))
+    }
+
+    /// Units of pictures that the encoder had kept: no place was taken for them.
+    fn hand_on_late(&mut self, units: Vec<AccessUnit>) -> Result<(), Stopped> {
+        for mut unit in units {
+            unit.after_loss = std::mem::take(&mut self.after_loss);
+            self.job.outlet.tell(SourceEvent::Unit(unit))?;
+            self.on_handed_on();
+        }
+        Ok(())
+    }
+
+    fn on_handed_on(&mut self) {
         self.tolerance.on_handed_on();
         let now = Instant::now();
         self.first_unit.get_or_insert(now);
         self.last_unit = Some(now);
-        Ok(Ok(()))
     }
 
     /// A picture is missing. Where others refer to it a key frame is needed.
@@ -518,28 +570,6 @@ fn pass_one(
             ..Stages::default()
         },
     }))
-}
-
-/// A run that the driver ended.
-#[allow(clippy::wildcard_enum_match_arm)] // the kernel's errors
-fn of_errno(errno: Errno) -> End {
-    let (reason, pace, detail) = match errno {
-        Errno::ENODEV | Errno::ENXIO => (
-            DownReason::Unreachable,
-            Pace::Probe,
-            "the camera was unplugged".to_owned(),
-        ),
-        other => (
-            DownReason::Errors,
-            Pace::Soon,
-            format!("the driver stopped: {} ({other:?})", other.desc()),
-        ),
-    };
-    End {
-        reason,
-        detail,
-        pace,
-    }
 }
 
 /// Between two looks at the orders.

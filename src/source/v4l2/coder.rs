@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::warn;
+
 use super::capture::{EncoderOpener, Fault};
 use super::device::Agreed;
 use super::scale::Scaled;
@@ -18,7 +20,7 @@ use crate::source::encode::away::{Making, Progress, let_go};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{
-    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings,
+    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings, Unit,
 };
 
 pub(super) struct Coder {
@@ -130,6 +132,27 @@ impl Coder {
         self.reporter.poll(Instant::now(), &self.overload)
     }
 
+    /// Goes on at another rate or size where that is due. What the encoder still had comes back:
+    /// to be handed on before the next picture.
+    pub(super) fn step(&mut self) -> Result<Vec<AccessUnit>, Fault> {
+        if let Some(step) = self.step.take() {
+            self.follow_step(step)?;
+        }
+        self.take_next()
+    }
+
+    /// What the encoder still has. One that cannot give it any more is about to be dropped.
+    pub(super) fn drain(&mut self) -> Vec<AccessUnit> {
+        let units = self.encoder.drain().unwrap_or_else(|error| {
+            warn!(error = error.chain(), "the encoder keeps its last pictures");
+            Vec::new()
+        });
+        let last = units
+            .into_iter()
+            .map(|unit| of_unit(unit, Stages::default()));
+        last.collect()
+    }
+
     /// Decodes and codes one picture. `None` for one that rate control left out or that is still
     /// inside.
     pub(super) fn code(
@@ -138,10 +161,6 @@ impl Coder {
         planes: &[&[u8]],
         (ticks, taken): (i64, Instant),
     ) -> Result<Option<AccessUnit>, Fault> {
-        if let Some(step) = self.step.take() {
-            self.follow_step(step)?;
-        }
-        self.take_next()?;
         let begun = Instant::now();
         let strides = agreed.strides.iter().copied().chain(std::iter::repeat(0));
         let planes: Vec<PlaneRef<'_>> = planes
@@ -166,23 +185,21 @@ impl Coder {
         let ready = Instant::now();
         let coded = self.encoder.encode(&picture)?;
         let finished = Instant::now();
-        self.step = self.overload.push_picture(finished, finished - begun);
+        let cost = match self.encoder.is_behind() {
+            // That picture waits for another one to be done, and is not even the next in turn.
+            true => (finished - begun).max(2 * self.overload.step().interval()),
+            false => finished - begun,
+        };
+        self.step = self.overload.push_picture(finished, cost);
         let Coded::Unit(unit) = coded else {
             return Ok(None);
         };
-        Ok(Some(AccessUnit {
-            codec: Codec::H264,
-            data: unit.data,
-            is_key_frame: unit.is_key_frame,
-            ticks: unit.ticks,
-            received: unit.taken,
-            after_loss: false,
-            stages: Stages {
-                capture: begun.saturating_duration_since(taken),
-                decode: ready - begun,
-                encode: finished - ready,
-            },
-        }))
+        let stages = Stages {
+            capture: begun.saturating_duration_since(taken),
+            decode: ready - begun,
+            encode: finished - ready,
+        };
+        Ok(Some(of_unit(unit, stages)))
     }
 
     /// Goes on at another rate at once, at another size as soon as there is an encoder for it:
@@ -210,24 +227,21 @@ impl Coder {
         Ok(())
     }
 
-    /// Goes on with the next encoder once it is there.
-    fn take_next(&mut self) -> Result<(), Fault> {
+    /// Goes on with the next encoder once it is there. What the one before still had comes back.
+    fn take_next(&mut self) -> Result<Vec<AccessUnit>, Fault> {
         let Some(next) = &mut self.next else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let made = match next.making.poll() {
-            Progress::Pending => return Ok(()),
+            Progress::Pending => return Ok(Vec::new()),
             Progress::Made(made) => made.map_err(Fault::from),
             Progress::Lost => Err(Fault::new(ErrorKind::Encode, "opening an encoder panicked")),
         };
-        self.settings = match (self.next.take(), made) {
-            (Some(next), Ok(encoder)) => {
-                let_go(std::mem::replace(&mut self.encoder, encoder));
-                next.settings
-            }
-            (_, Err(fault)) => return Err(fault),
-            (None, Ok(_)) => return Ok(()),
-        };
+        self.settings = next.settings;
+        self.next = None;
+        let encoder = made?;
+        let last = self.drain();
+        let_go(std::mem::replace(&mut self.encoder, encoder));
         self.encoder.force_key_frame();
         let size = (self.settings.width as usize, self.settings.height as usize);
         let is_whole = self.decoder.even_size() == size;
@@ -235,7 +249,19 @@ impl Coder {
         if let Some(bps) = self.bitrate {
             self.encoder.set_bitrate(bps)?;
         }
-        Ok(())
+        Ok(last)
+    }
+}
+
+fn of_unit(unit: Unit, stages: Stages) -> AccessUnit {
+    AccessUnit {
+        codec: Codec::H264,
+        data: unit.data,
+        is_key_frame: unit.is_key_frame,
+        ticks: unit.ticks,
+        received: unit.taken,
+        after_loss: false,
+        stages,
     }
 }
 

@@ -7,9 +7,10 @@
 //! and controls go through our own calls: the crate unwraps what a driver says of colours, names
 //! and control types that are younger than itself, and has no multi-planar queue.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -22,7 +23,9 @@ use super::budget::Machine;
 use super::control::{self, Described};
 use super::mode::{self, Choice, Coding, Offer, Rates, Wish};
 use super::names::Names;
+use super::refusal::{absent, refused, unsupported};
 use super::shared::{Brake, Shared};
+use super::signal;
 use super::sys::{
     self, Buffers, Dequeued, Format, FourCc, Node, Queue, Ready, Signal, SinglePlane, guarded,
 };
@@ -117,8 +120,8 @@ pub trait Camera {
         None
     }
 
-    /// What is wrong with the signal at the camera's input, if it has one and something is.
-    fn signal_fault(&self) -> Option<&'static str> {
+    /// What its input lacks to give true pictures, for a person, where the driver knows.
+    fn missing(&self) -> Option<String> {
         None
     }
 }
@@ -127,6 +130,8 @@ pub trait Camera {
 #[derive(Debug, Default)]
 pub struct Kernel {
     pub names: Names,
+    /// It was told that there is no signal: from then on a signal is waited for.
+    lacks_signal: AtomicBool,
 }
 
 impl Opener for Kernel {
@@ -142,7 +147,9 @@ impl Opener for Kernel {
         let node = Node::open(&path).map_err(|errno| refused(&path, "opening", errno))?;
         let queue = camera_queue(&node, &path)?;
         shared.beat("asking for its signal");
-        let signal = follow_signal(&node, &path)?;
+        let input = sys::input_in_use(node.fd()).ok();
+        self.wait_for_signal(&node, input, &path, shared)?;
+        let signal = signal::follow(&node, &path)?;
         shared.beat("listing modes");
         let offers = offers(&node, queue);
         let asked = Wish {
@@ -167,8 +174,7 @@ impl Opener for Kernel {
         let fd = node
             .duplicate()
             .map_err(|errno| refused(&path, "duplicating", errno))?;
-        let can_force = choice.coding == Coding::H264
-            && sys::control_info(&fd, raw::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME).is_ok();
+        let can_force = choice.coding == Coding::H264 && has_key_frame_control(&fd);
         shared.set_brake(Some(Brake {
             fd: Arc::clone(&fd),
             queue,
@@ -177,11 +183,46 @@ impl Opener for Kernel {
         let stream = Stream::start(node, fd, queue, format.planes.len())
             .map_err(|errno| refused(&path, "starting", errno))?;
         Ok(Opened {
-            camera: Box::new(KernelCamera { stream, can_force }),
+            camera: Box::new(KernelCamera {
+                stream,
+                can_force,
+                input,
+            }),
             agreed: agreed(&format, &choice),
             notes,
         })
     }
+}
+
+impl Kernel {
+    /// The first time that nothing is there is told at once; after that it is waited for, so that
+    /// the picture is back when the signal is.
+    fn wait_for_signal(
+        &self,
+        node: &Node,
+        input: Option<u32>,
+        path: &Path,
+        shared: &Shared,
+    ) -> Result<(), End> {
+        let missing = input.and_then(|input| match self.lacks_signal.load(Relaxed) {
+            true => signal::still_missing(node.fd(), input, shared),
+            false => signal::missing(node.fd(), input),
+        });
+        self.lacks_signal.store(missing.is_some(), Relaxed);
+        missing.map_or(Ok(()), |missing| {
+            Err(End {
+                reason: DownReason::NoSignal,
+                detail: format!("{}: {missing}", path.display()),
+                pace: Pace::Soon,
+            })
+        })
+    }
+}
+
+/// Cameras on USB have one that their driver must be told of.
+fn has_key_frame_control(fd: &OwnedFd) -> bool {
+    let _ = sys::offer_key_frames(fd);
+    sys::control_info(fd, raw::V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME).is_ok()
 }
 
 #[allow(clippy::wildcard_enum_match_arm)] // the kernel's errors
@@ -201,21 +242,6 @@ fn camera_queue(node: &Node, path: &Path) -> Result<Queue, End> {
             capability.card
         ))
     })
-}
-
-/// Has an HDMI input expect what it receives. What it is comes back, for a person.
-fn follow_signal(node: &Node, path: &Path) -> Result<Option<String>, End> {
-    // Before it is asked for: no change falls between the two. Most cameras have no such events.
-    let _ = sys::watch_source(node.fd());
-    match sys::signal(node.fd()) {
-        Signal::Untold => Ok(None),
-        Signal::Faulty(fault) => Ok(Some(format!("there is {fault} at the input"))),
-        Signal::Here(timings) => {
-            let set = sys::set_timings(node.fd(), &timings);
-            set.map_err(|errno| refused(path, "setting the timings", errno))?;
-            Ok(Some(format!("the input receives {timings}")))
-        }
-    }
 }
 
 /// What a camera offers that we can use.
@@ -395,6 +421,8 @@ fn agreed(format: &Format, choice: &Choice) -> Agreed {
 struct KernelCamera {
     stream: Stream,
     can_force: bool,
+    /// Its number, where there are any.
+    input: Option<u32>,
 }
 
 /// Both kinds of queues.
@@ -402,7 +430,7 @@ enum Stream {
     Single(SinglePlane),
     Multi {
         buffers: Buffers,
-        fd: Arc<std::os::fd::OwnedFd>,
+        fd: Arc<OwnedFd>,
         taken: Option<Dequeued>,
         // Kept open while it streams.
         _node: Node,
@@ -410,12 +438,7 @@ enum Stream {
 }
 
 impl Stream {
-    fn start(
-        node: Node,
-        fd: Arc<std::os::fd::OwnedFd>,
-        queue: Queue,
-        planes: usize,
-    ) -> nix::Result<Self> {
+    fn start(node: Node, fd: Arc<OwnedFd>, queue: Queue, planes: usize) -> nix::Result<Self> {
         if !queue.is_mplane() {
             drop(fd);
             return SinglePlane::start(node, BUFFERS).map(Self::Single);
@@ -507,70 +530,10 @@ impl Camera for KernelCamera {
         }
     }
 
-    fn signal_fault(&self) -> Option<&'static str> {
-        match sys::signal(self.stream.fd()) {
-            Signal::Faulty(fault) => Some(fault),
-            Signal::Here(_) | Signal::Untold => None,
-        }
-    }
-}
-
-fn unsupported(detail: String) -> End {
-    End {
-        reason: DownReason::Unsupported,
-        detail,
-        pace: Pace::Slow,
-    }
-}
-
-fn absent(device: &DeviceName, names: &Names) -> End {
-    let known = names.known();
-    let known = match known.is_empty() {
-        true => "there is no camera at all".to_owned(),
-        false => format!("there are {}", known.join(", ")),
-    };
-    End {
-        reason: DownReason::Unreachable,
-        detail: format!("{device} is not plugged in; {known}"),
-        pace: Pace::Probe,
-    }
-}
-
-/// Why the kernel refused, in words that say what to do.
-#[allow(clippy::wildcard_enum_match_arm)] // the kernel's errors
-fn refused(path: &Path, doing: &str, errno: Errno) -> End {
-    let path = path.display();
-    let (reason, pace, detail) = match errno {
-        Errno::ENODEV | Errno::ENXIO | Errno::ENOENT => (
-            DownReason::Unreachable,
-            Pace::Probe,
-            format!("{path} is gone"),
-        ),
-        Errno::EACCES | Errno::EPERM => (
-            DownReason::Unreachable,
-            Pace::Soon,
-            format!("{path}: permission denied; the user must be in the group \"video\""),
-        ),
-        Errno::EBUSY => (
-            DownReason::Unreachable,
-            Pace::Held,
-            format!("{path} is in use by another program"),
-        ),
-        Errno::ENOSPC => (
-            DownReason::Unreachable,
-            Pace::Soon,
-            format!("{path}: the USB bus has no room left; take a smaller size or rate"),
-        ),
-        other => (
-            DownReason::Errors,
-            Pace::Soon,
-            format!("{path}: {doing}: {} ({other:?})", other.desc()),
-        ),
-    };
-    End {
-        reason,
-        detail,
-        pace,
+    fn missing(&self) -> Option<String> {
+        let fd = self.stream.fd();
+        let missing = self.input.and_then(|input| signal::missing(fd, input));
+        missing.or_else(|| signal::fault(fd))
     }
 }
 

@@ -21,8 +21,10 @@ mod keeper;
 pub mod list;
 pub mod mode;
 pub mod names;
+mod refusal;
 mod scale;
 pub mod shared;
+mod signal;
 pub mod sys;
 
 use std::sync::Arc;

@@ -50,11 +50,11 @@ struct World {
     scripts: Mutex<VecDeque<Vec<Step>>>,
     /// After a script: nothing.
     is_silent: AtomicBool,
-    /// Its input has no signal.
-    is_dark: AtomicBool,
     is_away: AtomicBool,
     /// Whoever opens it first has it for himself.
     is_exclusive: AtomicBool,
+    /// Its input has no signal.
+    lacks_signal: AtomicBool,
     release: AtomicBool,
     /// A script is at `Step::Hangs` or `Step::Rests`.
     waits: AtomicBool,
@@ -64,6 +64,8 @@ struct World {
     refused_pictures: AtomicU32,
     /// The hardware fails with the next picture, and software takes over.
     falls: AtomicBool,
+    /// The encoder answers a picture later.
+    is_pipelined: AtomicBool,
     key_frames_asked: AtomicU32,
     bitrate: AtomicU32,
     /// Time and brightness of each picture.
@@ -209,15 +211,16 @@ impl Camera for FakeCamera {
         Some("1280x720p60".to_owned())
     }
 
-    fn signal_fault(&self) -> Option<&'static str> {
-        let has_none = self.world.is_dark.load(SeqCst);
-        has_none.then_some("no signal")
+    fn missing(&self) -> Option<String> {
+        let lacks = self.world.lacks_signal.load(SeqCst);
+        lacks.then(|| "no signal at the input \"HDMI\"".to_owned())
     }
 }
 
 struct FakeEncoder {
     world: Arc<World>,
     wants_key_frame: bool,
+    kept: Option<Unit>,
 }
 
 impl Encoder for FakeEncoder {
@@ -233,12 +236,21 @@ impl Encoder for FakeEncoder {
         let mut coded = self.world.coded.lock().unwrap();
         coded.push((picture.ticks, brightness));
         drop(coded);
-        Ok(Coded::Unit(Unit {
+        let unit = Unit {
             data: vec![0, 0, 1, 0x65].into(),
             is_key_frame: std::mem::take(&mut self.wants_key_frame),
             ticks: picture.ticks,
             taken: picture.taken,
-        }))
+        };
+        if self.world.is_pipelined.load(SeqCst) {
+            let earlier = self.kept.replace(unit);
+            return Ok(earlier.map_or(Coded::Pending, Coded::Unit));
+        }
+        Ok(Coded::Unit(unit))
+    }
+
+    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
+        Ok(self.kept.take().into_iter().collect())
     }
 
     fn force_key_frame(&mut self) {
@@ -293,6 +305,7 @@ impl Bench {
             Ok(Box::new(FakeEncoder {
                 world: Arc::clone(&seen),
                 wants_key_frame: true,
+                kept: None,
             }) as Box<dyn Encoder>)
         });
         let opener = Arc::new(Fake(Arc::clone(&world)));

@@ -10,6 +10,7 @@
 #include <linux/bitops.h>
 #include <linux/delay.h>
 #include <linux/string.h>
+#include <linux/workqueue.h>
 
 /* What a test asks of the hardware, and what the hardware was asked: /sys/module/vh264/parameters */
 static unsigned int broken_jobs;
@@ -24,9 +25,13 @@ static unsigned int seen_forced;
 module_param(seen_forced, uint, 0444);
 static unsigned int seen_jobs;
 module_param(seen_jobs, uint, 0444);
+static unsigned int seen_wide;
+module_param(seen_wide, uint, 0444);
+MODULE_PARM_DESC(seen_wide, " of those, pictures of 640 pixels and more from side to side");
 
 /* One encoder's own state. */
 struct h264_face {
+	struct work_struct work;
 	u8 level_idc;
 	bool repeats_headers;
 	bool has_begun;
@@ -233,6 +238,7 @@ static int h264_encode(struct h264_face *face, struct v4l2_fwht_state *s, const 
 	struct h264_writer w = { .at = dst };
 
 	seen_jobs++;
+	seen_wide += s->visible_width >= 640;
 	if (job_ms)
 		msleep(job_ms);
 	if (broken_jobs) {

@@ -48,6 +48,8 @@ pub struct Hardware {
     pending: Pending,
     /// Coded and not yet handed on.
     done: VecDeque<Unit>,
+    /// The last picture found no room.
+    is_behind: bool,
     key: Key,
     /// When the device last gave something, or was last given something while it had nothing.
     moved_at: Instant,
@@ -106,6 +108,7 @@ impl Hardware {
             patience: PROBE_LIMIT,
             pending: Pending::default(),
             done: VecDeque::new(),
+            is_behind: false,
             key: Key::No,
             moved_at: Instant::now(),
             damaged_in_a_row: 0,
@@ -149,13 +152,12 @@ impl Hardware {
         Ok(())
     }
 
-    /// The units of all pictures that the device still has, oldest first: for what is recorded. A
-    /// live stream does not wait for them, its next encoder begins with a key frame. It can be used on, and
+    /// The units of all pictures that the device still has, oldest first. It can be used on, and
     /// begins with a key frame then.
     ///
     /// # Errors
     /// A call that failed, or no end within [`SILENCE`].
-    pub fn finish(&mut self) -> Result<Vec<Unit>, EncodeError> {
+    fn finish(&mut self) -> Result<Vec<Unit>, EncodeError> {
         let stopped = sys::encoder_drain(&*self.fd, true);
         self.check("stop", stopped)?;
         let deadline = Instant::now() + SILENCE;
@@ -325,6 +327,7 @@ impl Encoder for Hardware {
         let deadline = Instant::now() + self.patience;
         self.collect()?;
         let free = self.raw.free().filter(|_| self.done.len() < 2);
+        self.is_behind = free.is_none();
         if let Some(index) = free {
             self.feed(index, picture)?;
         }
@@ -359,8 +362,16 @@ impl Encoder for Hardware {
         Ok(())
     }
 
+    fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     fn name(&self) -> &'static str {
         "V4L2 M2M"
+    }
+
+    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
+        self.finish()
     }
 }
 

@@ -63,6 +63,7 @@ plain! {
     v4l2_outputparm = 40, [40];
     v4l2_capability = 104, [104];
     v4l2_fmtdesc = 64, [64];
+    v4l2_input = 80, [76, 80];
 }
 
 /// The calls themselves. nix gets the request type right on musl too.
@@ -81,6 +82,7 @@ pub(super) mod ioctl {
     ioctl_write_ptr!(streamon, b'V', 18, libc_int);
     ioctl_write_ptr!(streamoff, b'V', 19, libc_int);
     ioctl_readwrite!(s_parm, b'V', 22, raw::v4l2_streamparm);
+    ioctl_readwrite!(enum_input, b'V', 26, raw::v4l2_input);
     ioctl_readwrite!(querymenu, b'V', 37, raw::v4l2_querymenu);
     ioctl_read!(g_input, b'V', 38, libc_int);
     ioctl_readwrite!(g_ext_ctrls, b'V', 71, raw::v4l2_ext_controls);

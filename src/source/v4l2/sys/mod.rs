@@ -11,10 +11,12 @@
 mod buffers;
 mod controls;
 mod formats;
+mod input;
 mod kernel;
 mod mapping;
 mod signal;
 mod single;
+mod uvc;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -29,9 +31,11 @@ use v4l::v4l_sys as raw;
 pub use buffers::{Buffers, Dequeued};
 pub use controls::{ControlInfo, control, control_info, controls, menu, set_control};
 pub use formats::{Format, FormatEntry, FourCc, PlaneFormat, format, formats, set_format};
+pub use input::{Input, input, input_in_use};
 use kernel::{ioctl, libc_int, zeroed};
 pub use signal::{Signal, Timings, set_timings, signal, source_changed, watch_source};
 pub use single::{Node, SinglePlane, guarded};
+pub use uvc::offer_key_frames;
 
 /// Opens a node for reading and writing, without blocking, closed in child processes.
 ///

@@ -28,13 +28,32 @@ async fn a_source_that_changes_its_format_is_opened_anew_at_once() {
 }
 
 #[tokio::test]
-async fn a_stall_for_want_of_a_signal_says_so() {
-    let mut bench = Bench::open(&[&[Step::Picture(1)]]);
-    bench.world.is_silent.store(true, SeqCst);
-    bench.world.is_dark.store(true, SeqCst);
+async fn noise_of_a_grabber_without_a_signal_is_no_picture() {
+    let mut bench = Bench::open(&[]);
+    bench.unit().await;
+    bench.world.lacks_signal.store(true, SeqCst);
     let (reason, detail) = bench.down().await;
-    assert_eq!(reason, DownReason::Stalled);
-    assert!(detail.ends_with("s: no signal at its input"), "{detail}");
+    assert_eq!(reason, DownReason::NoSignal);
+    assert_eq!(detail, "no signal at the input \"HDMI\"");
+}
+
+#[tokio::test]
+async fn what_the_encoder_had_when_the_camera_was_pulled_is_handed_on_before_that_is_told() {
+    let script = [Step::Picture(1), Step::Fails(Errno::ENODEV)];
+    let mut bench = Bench::new(&[&script]);
+    bench.world.is_pipelined.store(true, SeqCst);
+    bench.handle.demand(Demand::Open);
+    let unit = bench
+        .until(|event| match event {
+            SourceEvent::Unit(unit) => Some(unit.clone()),
+            SourceEvent::Down { .. } => panic!("the only picture is lost"),
+            _ => None,
+        })
+        .await;
+    let coded = bench.world.coded.lock().unwrap().clone();
+    assert_eq!(coded.len(), 1);
+    assert_eq!(coded[0].0, unit.ticks);
+    assert_eq!(bench.down().await.0, DownReason::Unreachable);
 }
 
 #[tokio::test]
