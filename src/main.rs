@@ -1,6 +1,7 @@
 //! Arguments, logging, exit codes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,10 +42,10 @@ enum Command {
     },
     /// Show a moving test picture: no camera, no configuration.
     Demo {
-        /// Where to serve. Another address than loopback lets others watch who have the printed
-        /// URL.
-        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
-        listen: SocketAddr,
+        /// Where to serve, such as 0.0.0.0:8080: another address than loopback lets others watch
+        /// who have the printed URL. Left out, it is port 8080 of 127.0.0.1 or the next free one.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
     },
     /// List the cameras of this machine: names, modes, controls, and lines for the configuration.
     Devices {
@@ -73,7 +74,10 @@ fn main() -> ExitCode {
         Command::Check { file } => check(&file),
         Command::Devices { json } => list_devices(json),
         Command::Run { config } => run(&config, &arguments.log),
-        Command::Demo { listen } => run_demo(listen, &arguments.log),
+        Command::Demo { listen } => {
+            let listen = listen.unwrap_or_else(demo::free_address);
+            run_demo(listen, &arguments.log)
+        }
     };
     outcome.err().map_or(ExitCode::SUCCESS, ExitCode::from)
 }
@@ -82,7 +86,12 @@ fn main() -> ExitCode {
 fn check(file: &Path) -> Result<(), u8> {
     let config = load(file)?;
     let cameras: Vec<&str> = config.cameras.iter().map(|c| c.name.as_str()).collect();
-    println!("{}: fine; cameras: {}", file.display(), cameras.join(", "));
+    let cameras = match &cameras[..] {
+        [] => "no camera yet".to_owned(),
+        [one] => format!("one camera, {one}"),
+        many => format!("{} cameras: {}", many.len(), many.join(", ")),
+    };
+    println!("{}: fine; {cameras}", file.display());
     Ok(())
 }
 
@@ -108,7 +117,7 @@ fn run_demo(listen: SocketAddr, log: &str) -> Result<(), u8> {
         EXIT_START
     })?;
     serve(config, &log, |address| {
-        println!("Open http://{address}/?token={}", token.expose());
+        println!("{}", demo::invitation(address, &token));
     })
 }
 
@@ -131,7 +140,11 @@ fn start_log(filter: &str) -> Result<logging::Log, u8> {
 fn load(file: &Path) -> Result<Config, u8> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|cause| {
-        eprintln!("{name}: {cause}");
+        if cause.kind() == ErrorKind::NotFound {
+            eprintln!("{name}: there is no such file; `pinhole demo` works without one");
+        } else {
+            eprintln!("{name}: {cause}");
+        }
         EXIT_CONFIG
     })?;
     let read_file = |path: &Path| std::fs::read_to_string(path);

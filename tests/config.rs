@@ -105,7 +105,7 @@ fn every_key_that_the_sample_shows_shows_its_default() {
         let shown = good(&camera(&format!("source = \"{source}\"\n{line}")));
         assert_eq!(shown, plain, "{line}");
     }
-    assert_eq!((global.len(), of_camera.len()), (22, 11));
+    assert_eq!((global.len(), of_camera.len()), (23, 11));
     let door = good("[[camera]]\nname = \"door\"\nsource = \"pattern:\"");
     let expected = Camera::new("door", Source::Pattern(Pattern::default()));
     assert_eq!(door.cameras, [expected]);
@@ -235,7 +235,8 @@ fn a_camera_of_this_machine_has_a_name_or_a_node_a_mode_and_controls() {
 fn values_may_be_written_with_units_or_as_integers() {
     let config = good(
         "latency.mode = \"smooth\"\n[ice]\nport = \"9000\"\nmtu = 1_400\ndscp = 0x22\n\
-         advertise = [\"203.0.113.7\", \"2001:db8::1\"]\n[limits]\negress = 20000000\n\
+         advertise = [\"203.0.113.7\", \"2001:db8::1\"]\n\
+         stun = [\"stun:stun.example\", \"stuns:192.0.2.1:5349\", \"stun:[2001:db8::1]\"]\n[limits]\negress = 20000000\n\
          egress_per_viewer = \"2.5M\"\nqueue = 1048576\nbody = \"32KiB\"\nsetup_timeout = \"2500ms\"\n\
          session_age = \"1.5h\"\n",
     );
@@ -245,6 +246,7 @@ fn values_may_be_written_with_units_or_as_integers() {
         (9000, 1400, 34)
     );
     assert_eq!(config.ice.advertise.len(), 2);
+    assert_eq!(config.ice.stun.len(), 3);
     assert_eq!(config.limits.egress, 20_000_000);
     assert_eq!(config.limits.egress_per_viewer, 2_500_000);
     assert_eq!(

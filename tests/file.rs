@@ -171,7 +171,7 @@ fn a_file_that_cannot_be_played_says_why() {
         (cut.0.clone(), "cut off"),
         (cut_data.0.clone(), "cut off"),
         (clip("fragmented.mp4"), "a fragmented MP4; `ffmpeg"),
-        (clip("hevc.mp4"), "no H.264 track (only H"),
+        (clip("hevc.mp4"), "no H.264 track (only h"),
     ] {
         let got = refusal(&path);
         assert!(got.contains(expected), "{}: {got}", path.display());

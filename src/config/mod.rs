@@ -67,6 +67,9 @@ pub struct Ice {
     pub exclude: Vec<String>,
     /// `advertise`: these addresses in place of the machine's own (port forwarding).
     pub advertise: Vec<IpAddr>,
+    /// `stun`: URLs (`stun:`, RFC 7064) that WHEP clients are told in `Link` headers. Pinhole asks
+    /// none of them.
+    pub stun: Vec<String>,
     /// `mtu`: the largest UDP payload sent, in bytes, 576 to 1500.
     pub mtu: usize,
     /// `dscp`: differentiated services code point of media, 0 to 63; 0 marks nothing.
@@ -323,6 +326,7 @@ impl Default for Ice {
             interfaces: Vec::new(),
             exclude: Vec::new(),
             advertise: Vec::new(),
+            stun: Vec::new(),
             mtu: 1200,
             dscp: 0,
         }

@@ -4,7 +4,7 @@
 //! Not here: cameras (camera), how values are read (walk).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +24,15 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("access", &["token", "token_file", "anonymous"]),
     (
         "ice",
-        &["port", "interfaces", "exclude", "advertise", "mtu", "dscp"],
+        &[
+            "port",
+            "interfaces",
+            "exclude",
+            "advertise",
+            "stun",
+            "mtu",
+            "dscp",
+        ],
     ),
     ("latency", &["mode"]),
     (
@@ -326,6 +334,7 @@ fn ice(section: &mut Section<'_, '_>) -> Ice {
     section.list("interfaces", &mut ice.interfaces, interface);
     section.list("exclude", &mut ice.exclude, interface);
     section.list("advertise", &mut ice.advertise, advertised);
+    section.list("stun", &mut ice.stun, stun);
     if ice
         .exclude
         .iter()
@@ -375,6 +384,29 @@ fn advertised(text: &str) -> Result<IpAddr, Problem> {
             found: quoted(text),
             expected: "an IP address that viewers can send to, such as \"203.0.113.7\"".to_owned(),
         })
+}
+
+/// A STUN server as a URL (RFC 7064): `stun:host` or `stun:host:port`, also `stuns:`.
+fn stun(text: &str) -> Result<String, Problem> {
+    let wrong = || Problem::Unexpected {
+        found: quoted(text),
+        expected: "a STUN server such as \"stun:stun.example:3478\"".to_owned(),
+    };
+    let (scheme, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let (name, port) = match rest.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (rest, None),
+    };
+    let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    let is_host = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host(name).is_ok(),
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if matches!(scheme, "stun" | "stuns") && is_host && is_port {
+        return Ok(text.to_owned());
+    }
+    Err(wrong())
 }
 
 fn limits(section: &mut Section<'_, '_>) -> Limits {

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod logging;
 pub mod metrics;
 mod shutdown;
+mod systemd;
 mod turn;
 
 use std::io;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Camera, Config};
 use crate::gateway::Gateway;
 use crate::media::{CameraId, with_causes};
 use crate::net::http::{self, CALLS, Server};
@@ -29,13 +30,14 @@ use crate::net::udp::{self, Udp};
 use crate::session;
 use crate::source::encode::away;
 use crate::source::v4l2::abandoned;
-use crate::source::{self, Events, SourceHandle};
+use crate::source::{self, EventSender, Events, SourceHandle};
 use crate::whep::Policy;
 use crate::whep::status::Timings;
 
 use logging::LostLines;
 use metrics::{ProcessFacts, Snapshot};
 use shutdown::Signals;
+use systemd::{Notify, Watchdog};
 use turn::Turn;
 
 /// Places in the channel from all sources together: two seconds of four cameras. A source that
@@ -47,7 +49,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(4);
 /// Why the process could not start. The source chain has the details.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address} (server.listen)")]
+    #[error("cannot listen on {address} (server.listen, or --listen of the demo)")]
     Listen {
         address: SocketAddr,
         #[source]
@@ -95,25 +97,47 @@ pub fn run(
     lost_lines: LostLines,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), StartError> {
+    run_with(config, lost_lines, &source::start, ready)
+}
+
+/// How the source of a camera is started, on the loop's own runtime: [`source::start`].
+pub type StartSource = dyn Fn(CameraId, &Camera, EventSender) -> SourceHandle;
+
+/// As [`run`], with sources of one's own: benchmarks have cameras that are none of the kernel's.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_with(
+    config: Config,
+    lost_lines: LostLines,
+    start_source: &StartSource,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(StartError::Runtime)?;
-    runtime.block_on(async move {
+    let ended = runtime.block_on(async move {
         let signals = Signals::listen().map_err(StartError::Runtime)?;
-        let (daemon, listener) = Daemon::start(config, lost_lines).await?;
+        let (daemon, listener) = Daemon::start(config, lost_lines, start_source).await?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         daemon.announce(address);
         ready(address);
         daemon.serve(listener, signals).await
-    })
+    });
+    // A name that is still being looked up must not hold up the end: that takes as long as the
+    // system's resolver likes, and nobody hears signals any more.
+    runtime.shutdown_background();
+    ended
 }
 
 impl Daemon {
     async fn start(
         config: Config,
         lost_lines: LostLines,
+        start_source: &StartSource,
     ) -> Result<(Self, TcpListener), StartError> {
         session::install_crypto();
         let address = config.server.listen;
@@ -129,10 +153,11 @@ impl Daemon {
         let (sender, events) = mpsc::channel(SOURCE_EVENTS);
         let cameras = config.cameras.iter().enumerate();
         let sources = cameras
-            .map(|(i, camera)| source::start(CameraId(i as u32), camera, sender.clone()))
+            .map(|(i, camera)| start_source(CameraId(i as u32), camera, sender.clone()))
             .collect();
         let (call, calls) = mpsc::channel(CALLS);
-        let policy = Policy::new(&config.server, &config.access, &own_names());
+        let policy =
+            Policy::new(&config.server, &config.access, &own_names()).with_ice_servers(&config.ice);
         let daemon = Self {
             gateway: Gateway::new(config.clone(), certificate, seed, now.into_std()),
             udp,
@@ -188,7 +213,9 @@ impl Daemon {
         let http = tokio::spawn(http::serve(listener, Arc::clone(&self.server), async {
             let _ = stopped.await;
         }));
-        let mut turn = Turn::new(self);
+        let watchdog = Watchdog::from_env(Notify::from_env(), self.started);
+        watchdog.notify().ready();
+        let mut turn = Turn::new(self, watchdog);
         let mut is_hung = false;
         turn.run_until(async {
             tokio::select! {

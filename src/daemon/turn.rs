@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::trace;
 
+use super::systemd::Watchdog;
 use super::{Daemon, metrics};
 use crate::gateway::Output;
 use crate::media::{CameraId, SourceEvent};
 use crate::net::http::Call;
 use crate::net::interfaces;
-use crate::net::udp::{Lost, Outgoing};
+use crate::net::udp::{Lost, Outgoing, Received};
 use crate::session::Datagram;
 use crate::whep::{Command, Outcome};
 
@@ -33,18 +34,50 @@ enum Woken {
     Nothing,
 }
 
+/// Requests of one turn, up to their bound.
+struct Calls {
+    left: usize,
+}
+
+impl Calls {
+    fn new() -> Self {
+        Self { left: CALLS }
+    }
+
+    fn has_room(&self) -> bool {
+        self.left > 0
+    }
+
+    /// A join is dear (keys, an answer): after it nothing more is taken.
+    fn count(&mut self, call: Call) -> Call {
+        self.left = match call.command {
+            Command::Open { .. } => 0,
+            Command::Patch { .. }
+            | Command::Close { .. }
+            | Command::Find { .. }
+            | Command::Cameras
+            | Command::Sessions
+            | Command::Health
+            | Command::Metrics => self.left.saturating_sub(1),
+        };
+        call
+    }
+}
+
 pub(super) struct Turn {
     daemon: Daemon,
     wake: Instant,
     outbox: Vec<Datagram>,
     batch: Vec<Outgoing<Vec<u8>>>,
+    watchdog: Watchdog,
 }
 
 impl Turn {
-    pub(super) fn new(daemon: Daemon) -> Self {
+    pub(super) fn new(daemon: Daemon, watchdog: Watchdog) -> Self {
         Self {
             wake: daemon.started,
             daemon,
+            watchdog,
             outbox: Vec::new(),
             batch: Vec::new(),
         }
@@ -60,12 +93,13 @@ impl Turn {
                 () = &mut end => return,
                 woken = self.wait() => woken,
             };
-            self.take(woken);
+            self.take(woken).await;
         }
     }
 
     /// Ends every session and tells every source to let go.
     pub(super) fn drain(&mut self) {
+        self.watchdog.notify().stopping();
         self.daemon.gateway.drain();
         self.hand_out();
     }
@@ -74,7 +108,7 @@ impl Turn {
     pub(super) async fn run_until_drained(&mut self) {
         while !self.daemon.gateway.is_drained() {
             let woken = self.wait().await;
-            self.take(woken);
+            self.take(woken).await;
         }
         for source in &self.daemon.sources {
             source.closed().await;
@@ -97,27 +131,39 @@ impl Turn {
         }
     }
 
-    /// One turn. All of it happens at one moment, as far as the gateway can tell.
-    fn take(&mut self, woken: Woken) {
+    /// One turn. A socket that still holds datagrams would wake us at once and count as no wait:
+    /// under a flood the other tasks (cameras, HTTP, signals) get their turn here.
+    async fn take(&mut self, woken: Woken) {
+        let received = self.take_now(woken);
+        if received.has_more {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// All of it happens at one moment, as far as the gateway can tell.
+    fn take_now(&mut self, woken: Woken) -> Received {
         let now = Instant::now();
         // Whatever woke us: what was due before now was late by that much.
         if self.wake <= now {
             let lag = now.saturating_duration_since(self.wake);
             self.daemon.timings.lag.record(lag);
         }
+        self.watchdog.feed(now);
+        let mut calls = Calls::new();
         match woken {
             Woken::Event(id, event) => self.take_event(now, id, event),
-            Woken::Call(call) => self.take_call(now, call),
+            Woken::Call(call) => self.take_call(now, calls.count(call)),
             Woken::Time | Woken::Datagrams | Woken::Nothing => {}
         }
         self.take_events(now);
-        self.take_datagrams(now);
+        let received = self.take_datagrams(now);
         if self.wake <= now {
             self.daemon.gateway.handle_timeout(now.into_std());
         }
         self.hand_out();
-        self.take_calls(now);
+        self.take_calls(now, calls);
         self.daemon.timings.turn.record(now.elapsed());
+        received
     }
 
     /// Pictures leave as soon as they are in: nothing else is read before that.
@@ -145,23 +191,18 @@ impl Turn {
         }
     }
 
-    fn take_datagrams(&mut self, now: Instant) {
+    fn take_datagrams(&mut self, now: Instant) -> Received {
         let Daemon { udp, gateway, .. } = &mut self.daemon;
         udp.receive(BATCHES, |datagram| {
             gateway.handle_datagram(now.into_std(), datagram.from, datagram.to, datagram.bytes);
-        });
+        })
     }
 
-    fn take_calls(&mut self, now: Instant) {
-        for _ in 0..CALLS {
-            let Ok(call) = self.daemon.calls.try_recv() else {
-                break;
-            };
-            let is_join = matches!(call.command, Command::Open { .. });
-            self.take_call(now, call);
-            if is_join {
-                break;
-            }
+    fn take_calls(&mut self, now: Instant, mut calls: Calls) {
+        while calls.has_room()
+            && let Ok(call) = self.daemon.calls.try_recv()
+        {
+            self.take_call(now, calls.count(call));
         }
     }
 
@@ -232,7 +273,6 @@ impl Turn {
     }
 
     fn send(&mut self) {
-        self.batch.clear();
         self.batch
             .extend(self.outbox.drain(..).map(|datagram| Outgoing {
                 from: datagram.from,
@@ -241,10 +281,66 @@ impl Turn {
             }));
         let lost: &[Lost] = self.daemon.udp.send(&self.batch);
         for lost in lost {
-            self.daemon.gateway.handle_refused(lost.to);
+            self.daemon.gateway.handle_refused(lost.to, lost.datagrams);
         }
+        // The newest first: each then lies next to the room that is free already, so that the next
+        // viewer's datagrams are cut from one piece, and from what is in the processor's cache.
+        while self.batch.pop().is_some() {}
     }
 }
 
 /// However long the gateway would wait.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::task::Poll;
+
+    use super::super::logging::LostLines;
+    use super::*;
+    use crate::config::Config;
+    use crate::daemon::systemd::Notify;
+
+    async fn turn() -> Turn {
+        let mut config = Config::default();
+        config.server.listen.set_port(0);
+        config.ice.port = 0;
+        let (daemon, _) = Daemon::start(config, LostLines::none(), &crate::source::start)
+            .await
+            .unwrap();
+        let now = daemon.started;
+        Turn::new(daemon, Watchdog::from_env(Notify::default(), now))
+    }
+
+    #[tokio::test]
+    async fn other_tasks_go_on_while_more_datagrams_come_than_a_turn_takes() {
+        let mut turn = turn().await;
+        let media = ("127.0.0.1", turn.daemon.udp.port());
+        let flood = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let ticks = Arc::new(AtomicU32::new(0));
+        let ticking = Arc::clone(&ticks);
+        tokio::spawn(async move {
+            loop {
+                ticking.fetch_add(1, SeqCst);
+                tokio::task::yield_now().await;
+            }
+        });
+        // Looked at before each turn, and then the socket is as full as it gets.
+        let mut turns = 0;
+        let end = std::future::poll_fn(|_| {
+            turns += 1;
+            for _ in 0..1000 {
+                flood.send_to(b"garbage", media).unwrap();
+            }
+            match turns {
+                50 => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        });
+        turn.run_until(end).await;
+        assert!(ticks.load(SeqCst) >= 40, "{ticks:?} ticks in 50 turns");
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
+use super::error_log::ErrorLog;
 use super::viewer::ViewerId;
 use crate::config;
 use crate::hub::{Hub, Settings};
@@ -12,8 +13,9 @@ use crate::media::frame::Frame;
 use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
 use crate::whep::status::{ErrorCounts, StageTimings};
 
-/// Bytes of a datagram that are not payload: RTP header with extensions, SRTP tag.
-const RTP_ROOM: usize = 80;
+/// Bytes of a datagram that are not payload: RTP header 12, playout delay 8, the number of what is
+/// sent again 2 (RFC 4588 section 4), SRTP tag 16 at most (RFC 7714 section 13); in whole words.
+const RTP_ROOM: usize = 40;
 /// Notes kept of one run of a source.
 const MAX_NOTES: usize = 8;
 
@@ -53,6 +55,14 @@ pub(super) enum Reaction {
     Frame(Arc<Frame>),
 }
 
+/// From the first failure on, until it plays again.
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    /// Reasons that the log has; each of them once.
+    told: Vec<DownReason>,
+}
+
 #[derive(Debug)]
 pub(super) struct Camera {
     pub(super) id: CameraId,
@@ -64,6 +74,8 @@ pub(super) struct Camera {
     pub(super) viewers: Arc<Vec<ViewerId>>,
     pub(super) restarts: u64,
     pub(super) errors: ErrorCounts,
+    error_log: ErrorLog,
+    away: Option<Away>,
     pub(super) notes: Vec<String>,
     pub(super) load: Option<Box<Load>>,
     pub(super) stages: StageTimings,
@@ -95,6 +107,8 @@ impl Camera {
             viewers: Arc::default(),
             restarts: 0,
             errors: ErrorCounts::default(),
+            error_log: ErrorLog::default(),
+            away: None,
             notes: Vec::new(),
             load: None,
             stages: StageTimings::default(),
@@ -105,6 +119,7 @@ impl Camera {
     }
 
     pub(super) fn on_event(&mut self, now: Instant, event: SourceEvent) -> Reaction {
+        self.error_log.poll(now, &self.config.name);
         match event {
             SourceEvent::Opening => {
                 self.notes.clear();
@@ -132,16 +147,14 @@ impl Camera {
                 }
                 None => Reaction::None,
             },
-            SourceEvent::Error {
-                kind,
-                in_a_row,
-                detail,
-            } => {
-                self.on_error(kind, in_a_row, &detail);
+            SourceEvent::Error { kind, detail, .. } => {
+                self.on_errors(now, kind, 1, &detail);
                 Reaction::None
             }
-            SourceEvent::Lost(pictures) => {
-                self.errors.add(ErrorKind::Lost, pictures);
+            SourceEvent::LeftOut(pictures) => {
+                for (kind, count) in pictures.by_kind() {
+                    self.on_errors(now, kind, count, "pictures left out");
+                }
                 Reaction::None
             }
             SourceEvent::Down {
@@ -151,6 +164,7 @@ impl Camera {
             } => self.on_down(now, reason, detail, retry_at),
             SourceEvent::Closed => {
                 self.load = None;
+                self.away = None;
                 self.hub.restart(Abilities::default());
                 self.enter(now, State::Idle);
                 Reaction::Restarted
@@ -168,6 +182,7 @@ impl Camera {
                 "camera plays"
             );
             self.enter(now, State::Playing);
+            self.away = None;
         }
     }
 
@@ -185,11 +200,11 @@ impl Camera {
         self.load = Some(load);
     }
 
-    fn on_error(&mut self, kind: ErrorKind, in_a_row: u32, detail: &str) {
-        self.errors.add(kind, 1);
-        // The first of a row is worth a line; the rest are in the counters.
-        if in_a_row <= 1 {
-            warn!(camera = %self.config.name, kind = kind.as_str(), detail, "camera error");
+    fn on_errors(&mut self, now: Instant, kind: ErrorKind, count: u64, detail: &str) {
+        if count > 0 {
+            self.errors.add(kind, count);
+            let name = &self.config.name;
+            self.error_log.push(now, name, kind, count, detail);
         }
     }
 
@@ -203,12 +218,16 @@ impl Camera {
         self.restarts += 1;
         self.load = None;
         self.hub.restart(Abilities::default());
-        // An unchanged reason is one state that lasts, whatever the number of attempts.
-        let is_news = !matches!(&self.state, State::Down { reason: old, .. } if *old == reason);
-        if is_news {
+        // Away since it played last, whatever was tried since then; each reason is told once.
+        let away = self.away.get_or_insert_with(|| Away {
+            since: now,
+            told: Vec::new(),
+        });
+        if !away.told.contains(&reason) {
+            away.told.push(reason);
             warn!(camera = %self.config.name, reason = reason.as_str(), detail, "camera down");
         }
-        let since = if is_news { now } else { self.since };
+        let since = away.since;
         self.enter(
             now,
             State::Down {

@@ -37,7 +37,7 @@ impl Gateway {
                 session,
                 if_match,
                 fragment,
-            } => self.patch(now, session, &if_match, &fragment),
+            } => self.patch(now, session, &if_match, &fragment, candidates),
             Command::Close { session } => self.close(session),
             Command::Find { camera } => self.camera_named(&camera).map(|_| Outcome::Found),
             Command::Cameras => Ok(Outcome::Cameras(self.camera_statuses(now))),
@@ -105,7 +105,7 @@ impl Gateway {
         self.cameras[id.0 as usize].add_viewer(viewer);
         self.with_viewer(viewer, |_, _| {});
         self.common.counters.sessions_opened += 1;
-        info!(viewer = viewer.0, camera, %peer, "viewer joins");
+        info!(viewer = viewer.0, %camera, %peer, "viewer joins");
         Ok(Outcome::Opened {
             session: key,
             etag,
@@ -147,6 +147,7 @@ impl Gateway {
         key: SessionKey,
         if_match: &IfMatch,
         fragment: &Fragment,
+        candidates: &[SocketAddr],
     ) -> Result<Outcome, Refusal> {
         let id = self.viewer_with(key)?;
         let fresh = self.fresh_etag();
@@ -170,7 +171,8 @@ impl Gateway {
         let mut restarted = None;
         self.guard(id, |viewer, _| {
             let session = &mut viewer.session;
-            restarted = Some(session.restart_ice(now, ufrag, pwd, &fragment.candidates));
+            let theirs = &fragment.candidates;
+            restarted = Some(session.restart_ice(now, ufrag, pwd, theirs, candidates));
         });
         let ours = restarted
             .ok_or(Refusal::UnknownSession)?

@@ -12,6 +12,7 @@ mod camera;
 mod commands;
 mod counters;
 mod demux;
+mod error_log;
 mod status;
 mod viewer;
 
@@ -161,9 +162,9 @@ impl Gateway {
         });
     }
 
-    /// The kernel refused a datagram to this peer: it is lost.
-    pub fn handle_refused(&mut self, to: SocketAddr) {
-        self.common.counters.datagrams_refused += 1;
+    /// The kernel refused so many datagrams to this peer: they are lost.
+    pub fn handle_refused(&mut self, to: SocketAddr, datagrams: u64) {
+        self.common.counters.datagrams_refused += datagrams;
         if let Some(id) = self.demux.find_address(to) {
             self.with_viewer(id, |viewer, _| viewer.session.on_refused());
         }

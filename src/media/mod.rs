@@ -95,9 +95,9 @@ pub enum SourceEvent {
         /// For a person; never holds a secret.
         detail: String,
     },
-    /// So many pictures never came out of the device (a gap in the driver's numbers): counted as
-    /// [`ErrorKind::Lost`], and no error of any row. Told every second at most.
-    Lost(u64),
+    /// Pictures were not handed on, and none of them is an error of a row. Told every second at
+    /// most.
+    LeftOut(LeftOut),
     /// The run is over. Sent *before* the source's loop ends or waits.
     Down {
         reason: DownReason,
@@ -132,6 +132,38 @@ pub struct Load {
     pub celsius: Option<f32>,
 }
 
+/// Pictures that a source did not hand on, by why. Those that come are whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Never came out of the device: a gap in the driver's numbers.
+    pub lost: u64,
+    /// Raw ones that were outdated before there was time to code them: the machine is too slow.
+    pub late: u64,
+    /// There was no place for them in the channel to the loop.
+    pub full: u64,
+}
+
+impl LeftOut {
+    /// What was left out since `self` was `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            lost: self.lost - before.lost,
+            late: self.late - before.late,
+            full: self.full - before.full,
+        }
+    }
+
+    /// By the kind that it is counted as.
+    pub fn by_kind(self) -> [(ErrorKind, u64); 3] {
+        [
+            (ErrorKind::Lost, self.lost),
+            (ErrorKind::Late, self.late),
+            (ErrorKind::Full, self.full),
+        ]
+    }
+}
+
 /// Errors of a source, by kind: a label in metrics and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorKind {
@@ -145,22 +177,27 @@ pub enum ErrorKind {
     Encode,
     /// The device or kernel driver reported an error for one buffer.
     Device,
-    /// A picture that the device or its bus left out. None of a row: the camera is there, and
-    /// those that come are whole.
+    /// [`LeftOut::lost`].
     Lost,
+    /// [`LeftOut::late`].
+    Late,
+    /// [`LeftOut::full`].
+    Full,
     /// The hardware encoder failed and software took over. No picture was left out.
     Fallback,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the labels.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Packet,
         Self::Loss,
         Self::Picture,
         Self::Encode,
         Self::Device,
         Self::Lost,
+        Self::Late,
+        Self::Full,
         Self::Fallback,
     ];
 
@@ -173,6 +210,8 @@ impl ErrorKind {
             Self::Encode => "encode",
             Self::Device => "device",
             Self::Lost => "lost",
+            Self::Late => "late",
+            Self::Full => "full",
             Self::Fallback => "fallback",
         }
     }

@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod crypto;
+mod dtls;
 mod nack;
 pub mod offer;
 pub mod queue;
@@ -153,6 +154,8 @@ pub struct Session {
     pt: Option<Pt>,
     /// The offer as str0m got it, for an ICE restart.
     offer: String,
+    /// Our own, as far as the viewer was told.
+    local_addresses: Vec<SocketAddr>,
     is_connected: bool,
     end: Option<End>,
     feed: Feed,
@@ -176,8 +179,9 @@ pub struct Session {
 
 /// Slack of timers: what is due within it is done now, so that close ones share a turn.
 pub const SLACK: Duration = Duration::from_millis(1);
-/// Packets written before str0m is drained.
-const WRITES_PER_DRAIN: usize = 64;
+/// Packets written before str0m is drained: as many as leave in one system call. Its queue keeps
+/// room for the most that it ever held, 400 bytes each.
+const WRITES_PER_DRAIN: usize = 32;
 
 impl Session {
     /// Answers an offer. The session connects by itself from here on.
@@ -298,7 +302,7 @@ impl Session {
         completed
     }
 
-    /// Hands packets to str0m, which numbers, encrypts and releases them in the next drain.
+    /// Hands packets to str0m, which encrypts and releases them in the next drain.
     fn write_some(
         &mut self,
         now: Instant,
@@ -310,45 +314,52 @@ impl Session {
         // here. Both are looked at, so that the one that is open knows what time it is.
         let (own, shared) = (self.pacer.room(now), common.room(now));
         let mut room = own.min(shared);
+        let mut has_key_frame = false;
+        let mut api = self.rtc.direct_api();
+        let Some(stream) = api.stream_tx_by_mid(self.mid, None) else {
+            self.finish(End::Failed("nothing to send on was negotiated".to_owned()));
+            return 0;
+        };
         while written < WRITES_PER_DRAIN && room > 0.0 {
             let Some(packet) = self.queue.pop() else {
                 break;
             };
             let pt = *self
                 .pt
-                .get_or_insert_with(|| rtc::choose_type(&self.types, packet.frame.sps));
+                .get_or_insert_with(|| rtc::choose_type(&self.types, packet.sps));
+            room -= wire_len(&packet.payload) as f64;
+            common.spend(wire_len(&packet.payload));
+            if packet.is_last {
+                if self.catching_up == 0 {
+                    *completed = Some(packet.received);
+                }
+                has_key_frame |= packet.is_key_frame;
+            }
             let write = RtpWrite::new(
                 pt,
                 self.next_seq.into(),
-                packet.frame.time.as_rtp().wrapping_add(self.time_offset),
-                packet.frame.captured.min(now),
-                Arc::clone(&packet.payload),
+                packet.time.as_rtp().wrapping_add(self.time_offset),
+                packet.captured.min(now),
+                packet.payload,
             );
-            let write = write
-                .marker(packet.is_last)
-                .nackable(true)
-                .ext_vals(ExtensionValues {
+            stream.write_rtp(write.marker(packet.is_last).nackable(true).ext_vals(
+                ExtensionValues {
                     play_delay_min: self.playout_delay,
                     play_delay_max: self.playout_delay,
                     ..ExtensionValues::default()
-                });
-            room -= wire_len(&packet.payload) as f64;
-            common.spend(wire_len(&packet.payload));
+                },
+            ));
             self.next_seq += 1;
             written += 1;
-            rtc::write(&mut self.rtc, self.mid, write);
-            if packet.is_last {
-                if self.catching_up == 0 {
-                    *completed = Some(packet.frame.received);
-                }
-                self.on_frame_left(&packet.frame);
-            }
+        }
+        if has_key_frame {
+            self.on_key_frame_left();
         }
         written
     }
 
-    fn on_frame_left(&mut self, frame: &Frame) {
-        if frame.is_key_frame && !self.has_sent_picture {
+    fn on_key_frame_left(&mut self) {
+        if !self.has_sent_picture {
             self.has_sent_picture = true;
             self.emit(Event::FirstPicture);
         }
@@ -380,18 +391,26 @@ impl Session {
     }
 
     /// Restarts ICE for new credentials of the viewer (RFC 8445 section 2.4); gives our side's
-    /// fragment. Media goes on over the old path meanwhile.
+    /// fragment, with the media port's addresses as they are now (`ours`) and those that were told
+    /// before. Media goes on over the old path meanwhile.
     pub fn restart_ice(
         &mut self,
         now: Instant,
         ufrag: &str,
         pwd: &str,
-        candidates: &[String],
+        theirs: &[String],
+        ours: &[SocketAddr],
     ) -> Result<String, OfferError> {
         let offer = rtc::with_credentials(&self.offer, ufrag, pwd)?;
-        let answer = self.with(|rtc| rtc::answer(rtc, now, &offer))?;
+        let mut known = std::mem::take(&mut self.local_addresses);
+        let answer = self.with(|rtc| {
+            rtc::add_local_candidates(rtc, &mut known, ours);
+            rtc::answer(rtc, now, &offer)
+        });
+        self.local_addresses = known;
+        let answer = answer?;
         self.offer = offer;
-        self.add_candidates(now, candidates);
+        self.add_candidates(now, theirs);
         Ok(rtc::fragment_of(&answer))
     }
 

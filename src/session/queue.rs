@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::frame::Frame;
+use crate::media::h264::SpsFacts;
 use crate::media::packetize::Payload;
+use crate::media::time::MediaTime;
 
 /// UDP, RTP, extensions and SRTP around one payload, in bytes, for the pace.
 const OVERHEAD: usize = 60;
@@ -82,12 +84,16 @@ impl Pacer {
     }
 }
 
-/// The next packet of a queue.
+/// The next packet of a queue, with what its frame says (copied: there are hundreds a second).
 #[derive(Debug)]
 pub struct NextPacket {
-    pub frame: Arc<Frame>,
     pub payload: Payload,
     pub is_last: bool,
+    pub is_key_frame: bool,
+    pub time: MediaTime,
+    pub captured: Instant,
+    pub received: Instant,
+    pub sps: SpsFacts,
 }
 
 /// Frames that wait for one viewer, oldest first.
@@ -127,20 +133,24 @@ impl SendQueue {
 
     /// Takes the next packet out.
     pub fn pop(&mut self) -> Option<NextPacket> {
-        let frame = Arc::clone(self.frames.front()?);
+        let frame = self.frames.front()?;
         let payload = Arc::clone(&frame.payloads[self.sent]);
         self.sent += 1;
         self.bytes -= payload.len() + OVERHEAD;
-        let is_last = self.sent == frame.payloads.len();
-        if is_last {
+        let next = NextPacket {
+            payload,
+            is_last: self.sent == frame.payloads.len(),
+            is_key_frame: frame.is_key_frame,
+            time: frame.time,
+            captured: frame.captured,
+            received: frame.received,
+            sps: frame.sps,
+        };
+        if next.is_last {
             self.frames.pop_front();
             self.sent = 0;
         }
-        Some(NextPacket {
-            frame,
-            payload,
-            is_last,
-        })
+        Some(next)
     }
 }
 

@@ -10,7 +10,7 @@ use str0m::ice::StunMessage;
 use str0m::media::{MediaTime, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::rtcp::Rtcp;
-use str0m::rtp::{Extension, RawPacket, RtpWrite};
+use str0m::rtp::{Extension, RawPacket};
 use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use super::nack::NackWatch;
@@ -30,18 +30,16 @@ const REPAIR_AGE: Duration = Duration::from_secs(2);
 /// Repairs may take as much as the pictures themselves, no more: a viewer that asks for
 /// everything again and again cannot multiply what we send.
 const REPAIR_SHARE: f32 = 0.5;
+/// Addresses of ours in one session, over all its ICE restarts.
+const MAX_LOCAL: usize = 128;
 /// Header extension id proposed; the offer's own one is used in the end.
 const PLAYOUT_DELAY_ID: u8 = 14;
 
 pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String), OfferError> {
     let offer = offer::read(setup.offer)?;
     let mut rtc = build(now, setup, &offer);
-    for addr in setup.candidates {
-        // An address that ICE cannot use (multicast, unspecified) is not a candidate.
-        if let Ok(candidate) = Candidate::host(*addr, "udp") {
-            rtc.add_local_candidate(candidate);
-        }
-    }
+    let mut local_addresses = Vec::new();
+    add_local_candidates(&mut rtc, &mut local_addresses, setup.candidates);
     let answer = answer(&mut rtc, now, &offer.sdp)?;
     let mid = Mid::from(offer.mid.as_str());
     let types = negotiated(&rtc, mid, &offer.types);
@@ -55,6 +53,7 @@ pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String),
         rtc,
         pt: None,
         offer: offer.sdp,
+        local_addresses,
         is_connected: false,
         end: None,
         feed: Feed::KeyFrame,
@@ -177,14 +176,27 @@ pub(super) fn advance(rtc: &mut Rtc, now: Instant) -> Result<(), String> {
         .map_err(|e| e.to_string())
 }
 
-pub(super) fn write(rtc: &mut Rtc, mid: Mid, packet: RtpWrite) {
-    if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None) {
-        stream.write_rtp(packet);
-    }
-}
-
 pub(super) fn close(rtc: &mut Rtc) -> Result<(), String> {
     rtc.close().map_err(|e| e.to_string())
+}
+
+/// Offers the media port's addresses, each once. `known` are those of this session, at most
+/// [`MAX_LOCAL`] however often the machine's addresses change.
+pub(super) fn add_local_candidates(
+    rtc: &mut Rtc,
+    known: &mut Vec<SocketAddr>,
+    addresses: &[SocketAddr],
+) {
+    for address in addresses {
+        if known.contains(address) || known.len() == MAX_LOCAL {
+            continue;
+        }
+        // An address that ICE cannot use (multicast, unspecified) is not a candidate.
+        if let Ok(candidate) = Candidate::host(*address, "udp") {
+            rtc.add_local_candidate(candidate);
+            known.push(*address);
+        }
+    }
 }
 
 pub(super) fn add_candidates(

@@ -11,6 +11,7 @@ pub mod file;
 mod inbox;
 pub mod pattern;
 pub mod rtsp;
+pub mod speed;
 pub mod supervise;
 pub mod tolerance;
 pub mod v4l2;

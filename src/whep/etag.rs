@@ -1,6 +1,7 @@
-//! Reads `If-Match` (RFC 9110, section 13.1.1).
+//! Reads `If-Match` (RFC 9110, section 13.1.1) of WHEP sessions and `If-None-Match` (section
+//! 13.1.2) of the page's files.
 //!
-//! In: the header's lines. Out: [`IfMatch`].
+//! In: the headers. Out: [`IfMatch`]; whether a cached copy is current.
 //! Not here: whether a tag is current (gateway).
 
 use http::HeaderMap;
@@ -32,26 +33,29 @@ pub(super) fn if_match(headers: &HeaderMap) -> Option<Result<IfMatch, &'static s
             return Some(Err(why));
         }
     }
-    Some(Ok(if is_any {
-        IfMatch::Any
-    } else {
-        IfMatch::Tags(tags.strong)
-    }))
+    // The WHEP draft writes the tag of an ICE restart `"*"`, with the quotes of a tag.
+    Some(Ok(
+        if is_any || tags.strong.iter().any(|tag| tag.0 == "*") {
+            IfMatch::Any
+        } else {
+            IfMatch::Tags(tags.strong)
+        },
+    ))
 }
 
 /// Whether `If-None-Match` names `tag` (given with its quotes). The comparison is weak
 /// (RFC 9110, section 13.1.2), and what cannot be read matches nothing.
 pub fn is_none_match_hit(header: &str, tag: &str) -> bool {
-    header
-        .split(',')
-        .map(str::trim)
-        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    let tag = tag.trim_matches('"');
+    let mut tags = Tags::default();
+    header.trim() == "*"
+        || (tags.read(header).is_ok() && tags.weak.iter().chain(&tags.strong).any(|t| t.0 == tag))
 }
 
 #[derive(Default)]
 struct Tags {
     strong: Vec<ETag>,
-    seen: usize,
+    weak: Vec<ETag>,
 }
 
 impl Tags {
@@ -77,13 +81,15 @@ impl Tags {
             if !rest.is_empty() && !rest.starts_with(',') {
                 return Err("the entity tags in If-Match are not separated by commas");
             }
-            self.seen += 1;
-            if self.seen > MAX_TAGS {
+            if self.strong.len() + self.weak.len() == MAX_TAGS {
                 return Err("If-Match names too many entity tags");
             }
-            if strong {
-                self.strong.push(ETag(tag.to_owned()));
-            }
+            let list = if strong {
+                &mut self.strong
+            } else {
+                &mut self.weak
+            };
+            list.push(ETag(tag.to_owned()));
         }
     }
 }
@@ -110,7 +116,10 @@ mod tests {
     #[test]
     fn lists_are_read_and_weak_tags_never_match() {
         assert_eq!(parse(&[]), None);
-        assert_eq!(parse(&["*"]), Some(Ok(IfMatch::Any)));
+        for any in ["*", "\"*\"", "\"a\", \"*\""] {
+            assert_eq!(parse(&[any]), Some(Ok(IfMatch::Any)), "{any}");
+        }
+        assert_eq!(parse(&["W/\"*\""]), tags(&[]));
         assert_eq!(parse(&["\"abc\""]), tags(&["abc"]));
         assert_eq!(parse(&["\"a\" , W/\"b\",,\"c,d\""]), tags(&["a", "c,d"]));
         assert_eq!(parse(&["\"a\"", "\"b\""]), tags(&["a", "b"]));
@@ -133,5 +142,7 @@ mod tests {
         assert!(is_none_match_hit("*", "\"abc\""));
         assert!(!is_none_match_hit("\"abd\"", "\"abc\""));
         assert!(!is_none_match_hit("", "\"abc\""));
+        assert!(!is_none_match_hit("\"x,\", \"y", "\"abc\""));
+        assert!(is_none_match_hit("\"a,b\"", "\"a,b\""));
     }
 }

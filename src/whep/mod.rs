@@ -96,7 +96,7 @@ pub enum Command {
     },
     /// A WHEP DELETE.
     Close { session: SessionKey },
-    /// Is there such a camera? (HEAD, OPTIONS of its endpoint)
+    /// Is there such a camera? (HEAD of its endpoint)
     Find { camera: String },
     /// `GET /api/cameras`
     Cameras,

@@ -1,6 +1,6 @@
 //! Who may ask: the host that a request names, the site that it comes from, the token it holds.
 //!
-//! In: `[server]`, `[access]`, the machine's own names. Out: yes, or a [`Problem`].
+//! In: `[server]`, `[access]`, `ice.stun`, the machine's own names. Out: yes, or a [`Problem`].
 //! Not here: limits (net::http, gateway). Nothing is remembered between requests.
 //!
 //! - **Host** (against DNS rebinding): IP addresses, `localhost`, the machine's own names and
@@ -24,7 +24,7 @@ use url::form_urlencoded;
 
 use super::Request;
 use super::reply::Problem;
-use crate::config::{Access, Server};
+use crate::config::{Access, Ice, Server};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -36,6 +36,8 @@ pub struct Policy {
     origins: Vec<String>,
     /// `None`: everybody may ask (`anonymous`, or loopback alone).
     keys: Option<Keys>,
+    /// `Link` headers of every new session (`ice.stun`).
+    ice_servers: Vec<HeaderValue>,
 }
 
 /// What is compared with what a client shows. The token itself is not kept.
@@ -87,7 +89,23 @@ impl Policy {
                 .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
                 .collect(),
             keys: token.map(|token| Keys::new(token.expose(), server.listen.port())),
+            ice_servers: Vec::new(),
         }
+    }
+
+    /// Tells viewers of the ICE servers that the configuration names (RFC 9725 section 4.6).
+    #[must_use]
+    pub fn with_ice_servers(mut self, ice: &Ice) -> Self {
+        let links = ice.stun.iter().map(|url| {
+            let link = format!("<{url}>; rel=\"ice-server\"");
+            HeaderValue::try_from(link).expect("the configuration takes host names and ports")
+        });
+        self.ice_servers = links.collect();
+        self
+    }
+
+    pub(super) fn ice_servers(&self) -> &[HeaderValue] {
+        &self.ice_servers
     }
 
     /// The host that the request names is one of ours.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LINK, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -116,7 +116,13 @@ pub fn respond(policy: &Policy, request: &Request, outcome: Outcome) -> Response
             session,
             etag,
             answer,
-        } => opened(session, &etag, answer),
+        } => {
+            let mut response = opened(session, &etag, answer);
+            for link in policy.ice_servers() {
+                response.headers_mut().append(LINK, link.clone());
+            }
+            response
+        }
         Outcome::Trickled => plain(StatusCode::NO_CONTENT, None, ""),
         Outcome::Restarted { etag, fragment } => {
             let mut response = plain(StatusCode::OK, Some(FRAGMENT), fragment);
@@ -159,7 +165,9 @@ pub fn finish(policy: &Policy, request: &Request, mut response: Response) -> Res
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(
             ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("Location, ETag, Link, Retry-After"),
+            HeaderValue::from_static(
+                "Location, ETag, Link, Retry-After, WWW-Authenticate, Accept-Post, Accept-Patch",
+            ),
         );
     }
     response

@@ -127,6 +127,9 @@ fn try_admit(policy: &Policy, request: &Request) -> Result<Admitted, Problem> {
     policy.check_host(request)?;
     let resource = resource(request.uri.path());
     if request.method == Method::OPTIONS {
+        if matches!(resource, Resource::Nothing) {
+            return Err(nothing_here());
+        }
         // A preflight carries no token (Fetch standard), and says nothing of cameras.
         let response = finish(policy, request, resource.options());
         return Ok(Admitted::Ready(Action::Respond(response)));
@@ -189,7 +192,7 @@ impl Resource<'_> {
     }
 
     fn options(&self) -> Response {
-        let mut response = plain(StatusCode::NO_CONTENT, None, "");
+        let mut response = plain(StatusCode::OK, None, "");
         let headers = response.headers_mut();
         let allow = HeaderValue::from_static(self.allow());
         headers.insert(ALLOW, allow.clone());

@@ -107,6 +107,8 @@ pub struct ErrorCounts {
     pub encode: u64,
     pub device: u64,
     pub lost: u64,
+    pub late: u64,
+    pub full: u64,
     pub fallback: u64,
 }
 
@@ -120,6 +122,8 @@ impl ErrorCounts {
             ErrorKind::Encode => &mut self.encode,
             ErrorKind::Device => &mut self.device,
             ErrorKind::Lost => &mut self.lost,
+            ErrorKind::Late => &mut self.late,
+            ErrorKind::Full => &mut self.full,
             ErrorKind::Fallback => &mut self.fallback,
         } += count;
     }
@@ -133,6 +137,8 @@ impl ErrorCounts {
             ErrorKind::Encode => self.encode,
             ErrorKind::Device => self.device,
             ErrorKind::Lost => self.lost,
+            ErrorKind::Late => self.late,
+            ErrorKind::Full => self.full,
             ErrorKind::Fallback => self.fallback,
         }
     }
@@ -208,7 +214,8 @@ pub struct StageTimings {
     pub encode: Histogram,
     /// In the loop, until it is cut into packets and queued for its viewers.
     pub packetize: Histogram,
-    /// Of live pictures, from arrival to the last packet handed to the kernel, per viewer.
+    /// Of live pictures, per viewer: from arrival to the last packet handed to the kernel. What is
+    /// coded here arrived when it was taken, so this is all of its way.
     pub sent: Histogram,
 }
 

@@ -1,6 +1,11 @@
 //! What one picture of the test pattern costs: drawing and coding, median of many, and the
-//! dearest key frame. `cargo bench --bench encode`; figures are of this machine and this moment.
+//! dearest key frame; then one thread against two. `cargo bench --bench encode`; figures are of
+//! this machine and this moment.
 #![allow(clippy::print_stdout)] // figures are what a benchmark is for
+
+#[allow(dead_code)] // other benches use more of it
+mod scene;
+mod threads;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +17,11 @@ const FPS: u32 = 30;
 const PICTURES: u64 = 240;
 
 fn main() {
+    // For a look with other tools: `--only WIDTH HEIGHT MOVING SLICES`.
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|a| a == "--only") {
+        return threads::only(&arguments[at + 1..]);
+    }
     println!("ms per picture on one thread, {PICTURES} pictures each, median / 99th percentile");
     println!(
         "{:<24}{:>16}{:>16}{:>14}",
@@ -25,6 +35,9 @@ fn main() {
         report("pattern", Run::pattern(width, height, ceiling));
         report("moving texture", Run::texture(width, height, ceiling));
     }
+    let is_quick = std::env::args().any(|a| a == "--quick");
+    let sizes = [(640, 480), (1280, 720), (1920, 1080)];
+    threads::report(if is_quick { &sizes[1..2] } else { &sizes });
 }
 
 struct Run {

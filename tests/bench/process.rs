@@ -16,28 +16,40 @@ pub struct Pinhole {
 impl Pinhole {
     /// Starts it with one camera, and waits until that plays (or, on demand, until HTTP answers).
     pub fn start(camera: SocketAddr, on_demand: bool, gso: bool) -> io::Result<Self> {
+        let camera = format!(
+            "[[camera]]\nname = \"cam\"\nsource = \"rtsp://{camera}/clip\"\non_demand = {on_demand}\n"
+        );
+        let binary = std::env::var_os("PINHOLE_BIN");
+        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_pinhole").into());
+        let mut command = Command::new(binary);
+        command
+            .args(["--log", "warn", "run", "--config"])
+            .env("PINHOLE_UDP_GSO", if gso { "on" } else { "off" });
+        Self::spawn(command, &camera, &[])
+    }
+
+    /// Starts `command` with the name of a configuration with these cameras, then `rest`; waits
+    /// until all of them play (or, on demand, until HTTP answers).
+    pub fn spawn(mut command: Command, cameras: &str, rest: &[&str]) -> io::Result<Self> {
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let media = UdpSocket::bind("0.0.0.0:0")?.local_addr()?.port();
         let config = format!(
             "[server]\nlisten = \"{http}\"\n[ice]\nport = {media}\n\
              [limits]\nviewers = 100\nviewers_per_camera = 100\nhalf_open = 100\nrequests = 1000\n\
-             [[camera]]\nname = \"cam\"\nsource = \"rtsp://{camera}/clip\"\non_demand = {on_demand}\n"
+             {cameras}"
         );
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{media}.toml"));
         fs::write(&file, config)?;
-        let binary = std::env::var_os("PINHOLE_BIN");
-        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_pinhole").into());
-        let child = Command::new(binary)
-            .args(["--log", "warn", "run", "--config"])
-            .arg(&file)
-            .env("PINHOLE_UDP_GSO", if gso { "on" } else { "off" })
-            .stdin(Stdio::null())
-            .spawn()?;
+        let child = command.arg(&file).args(rest).stdin(Stdio::null()).spawn()?;
         let pinhole = Self { child, http };
+        let expected = match cameras.contains("on_demand = true") {
+            true => 0,
+            false => cameras.matches("[[camera]]").count(),
+        };
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let cameras = pinhole.request("GET", "/api/cameras", "");
-            if cameras.is_ok_and(|c| c.contains("playing") || on_demand) {
+            let answer = pinhole.request("GET", "/api/cameras", "");
+            if answer.is_ok_and(|c| c.matches("\"playing\"").count() >= expected) {
                 let _ = fs::remove_file(&file);
                 return Ok(pinhole);
             }
@@ -66,7 +78,16 @@ impl Pinhole {
 
     /// User and system time of all threads, to the nanosecond.
     pub fn cpu(&self) -> Duration {
+        self.cpu_of(|_| true)
+    }
+
+    /// The same of threads with such names.
+    pub fn cpu_of(&self, is_counted: impl Fn(&str) -> bool) -> Duration {
         let of_thread = |task: &Path| {
+            let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+            if !is_counted(name.trim_end()) {
+                return 0;
+            }
             let text = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
             text.split(' ')
                 .next()

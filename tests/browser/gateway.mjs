@@ -79,6 +79,36 @@ async function clickShowsThePictureSoon() {
   });
 }
 
+/** The page's own certificate is ECDSA, as a browser makes it unasked. */
+async function rsaCertificatePlays() {
+  const { url } = await startDemo();
+  return withBrowser(async (browser) => {
+    const page = await openPage(browser, url);
+    const framesDecoded = await page.evaluate(watchWithRsa, await firstCamera(page));
+    assert.ok(framesDecoded > 30, `${framesDecoded} frames`);
+    return `${framesDecoded} frames`;
+  });
+}
+
+/** In the page: watches a camera for some seconds, gives the frames decoded. */
+async function watchWithRsa(name) {
+  const key = { name: 'RSASSA-PKCS1-v1_5', modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' };
+  const peer = new RTCPeerConnection({ certificates: [await RTCPeerConnection.generateCertificate(key)] });
+  peer.addTransceiver('video', { direction: 'recvonly' });
+  await peer.setLocalDescription();
+  const headers = { 'Content-Type': 'application/sdp' };
+  const answer = await fetch(`/whep/${name}`, { method: 'POST', headers, body: peer.localDescription.sdp });
+  await peer.setRemoteDescription({ type: 'answer', sdp: await answer.text() });
+  let framesDecoded = 0;
+  for (let i = 0; i < 100 && framesDecoded <= 30; i++) {
+    await new Promise((done) => setTimeout(done, 100));
+    const stats = [...(await peer.getStats()).values()];
+    framesDecoded = stats.find((s) => s.type === 'inbound-rtp')?.framesDecoded ?? 0;
+  }
+  peer.close();
+  return framesDecoded;
+}
+
 async function wrongTokenIsRefusedInWords({ shoot }) {
   const { url } = await startDemo();
   return withBrowser(async (browser) => {
@@ -266,6 +296,7 @@ function quantile(values, q) {
 export const cases = {
   'demo: plays without a freeze': demoPlays,
   'demo: a click shows the picture soon': clickShowsThePictureSoon,
+  'demo: an RSA certificate plays too': rsaCertificatePlays,
   'demo: a wrong token is refused in words': wrongTokenIsRefusedInWords,
   'camera: a join in mid-GOP is fast and live': joinInMidGopIsFastAndLive,
   'camera: goes and comes back': cameraGoesAndComesBack,

@@ -17,7 +17,7 @@ export function camera(name, facts = {}) {
     name, state: 'playing', since_ms: 60_000, last_picture_ms: 30, codec: 'H264', profile_level: '42e01f',
     width: 1280, height: 720, fps: 25, bitrate: 2_400_000, key_frame_interval_ms: 2000, has_b_frames: false,
     can_force_key_frame: false, viewers: 1, restarts: 0,
-    errors: { packet: 0, loss: 0, picture: 0, encode: 0, device: 0, lost: 0, fallback: 0 }, notes: [], ...facts,
+    errors: { packet: 0, loss: 0, picture: 0, encode: 0, device: 0, lost: 0, late: 0, full: 0, fallback: 0 }, notes: [], ...facts,
   };
 }
 
@@ -30,6 +30,8 @@ export class Mock {
   faults = { api: null, whep: null, isMute: false };
   /** Requests since the start: `POST /whep/door`. */
   seen = [];
+  /** Of the page's files: another one is another release. */
+  release = '"r1"';
   /** Sent with the next answers to POST. */
   etag = '"g1"';
 
@@ -64,7 +66,7 @@ export class Mock {
     this.seen.push({ line: `${req.method} ${pathname}`, headers: req.headers, at: performance.now() });
     if (pathname === '/api/cameras') return reply(res, this.faults.api ?? { status: 200, body: this.cameras });
     if (pathname.startsWith('/whep/')) return this.#whep(req, res, pathname);
-    return servePage(res, pathname);
+    return servePage(res, pathname, this.release);
   }
 
   async #whep(req, res, pathname) {
@@ -82,7 +84,7 @@ export class Mock {
   }
 }
 
-async function servePage(res, pathname) {
+async function servePage(res, pathname, release) {
   const name = pathname === '/' ? 'index.html' : pathname.slice(1);
   if (!/^[a-z]+\.[a-z]+$/.test(name)) return reply(res, { status: 404 });
   const bytes = await readFile(fileURLToPath(new URL(name, PAGE)));
@@ -90,6 +92,7 @@ async function servePage(res, pathname) {
     'content-type': TYPES[name.split('.').pop()],
     'content-security-policy': "default-src 'self'; frame-ancestors 'self'; base-uri 'none'",
     'cache-control': 'no-store',
+    etag: release,
   }).end(bytes);
 }
 

@@ -260,7 +260,7 @@ async function unreachablePinholeIsSaid({ shoot }) {
     await untilPlaying(page, 'door');
     await mock.stop();
     await sender.freeze(true);
-    const { ms } = await until('the banner', () => page.innerText('#banner'), (t) => /not reachable since .*\(\d/.test(t), 6000);
+    const { ms } = await until('the banner', () => page.innerText('#banner'), (t) => /not reachable since .*by itself\. \(\d/.test(t), 6000);
     await untilVeil(page, 'door', /No connection to Pinhole/);
     await shoot(page, 'unreachable');
     await mock.start();
@@ -268,6 +268,54 @@ async function unreachablePinholeIsSaid({ shoot }) {
     const { ms: back } = await until('the banner goes', () => page.isVisible('#banner'), (is) => !is, 5000);
     await until('the veil lifts', () => veil(page, 'door'), (t) => t === '');
     return `banner after ${ms} ms, gone ${back} ms after the return`;
+  });
+}
+
+async function newReleaseIsTaken() {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, mock.url);
+    await untilPlaying(page, 'door');
+    for (const { release, isNew } of [{ release: '"r1"', isNew: false }, { release: '"r2"', isNew: true }]) {
+      await page.evaluate(() => { window.isOld = true; });
+      await mock.stop();
+      await until('it is away', () => page.isVisible('#banner'), Boolean, 6000);
+      mock.release = release;
+      const asked = mock.seen.length;
+      await mock.start();
+      await until('the page asked which release this is', () => mock.seen.slice(asked).map(({ line }) => line), (lines) => lines.includes('HEAD /app.js'), 6000);
+      if (isNew) await until('another page', () => page.evaluate(() => window.isOld ?? false).catch(() => true), (is) => !is, 6000);
+      await untilPlaying(page, 'door');
+      assert.equal(await page.evaluate(() => window.isOld ?? false), !isNew, release);
+    }
+    return 'kept over a restart, loaded again after an upgrade';
+  });
+}
+
+/** As browsers that save power do: nothing plays but in the event of a tap. */
+function refuseToPlay() {
+  const play = HTMLMediaElement.prototype.play;
+  let isTap = false;
+  for (const type of ['click', 'pointerup']) addEventListener(type, () => { isTap = true; setTimeout(() => { isTap = false; }); }, true);
+  HTMLMediaElement.prototype.play = function tapped() {
+    return isTap ? play.call(this) : Promise.reject(new DOMException('no gesture', 'NotAllowedError'));
+  };
+  const setter = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, 'srcObject').set;
+  Object.defineProperty(HTMLMediaElement.prototype, 'srcObject', { set(stream) { this.autoplay = false; setter.call(this, stream); } });
+}
+
+async function heldBackPictureIsPlayedByATap({ shoot }) {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, 'about:blank');
+    await page.addInitScript(refuseToPlay);
+    await page.goto(mock.url);
+    await untilVeil(page, 'door', /^Tap to play/, 8000);
+    await shoot(page, 'tap-to-play');
+    await page.click('[data-camera=door] .open');
+    await until('the veil lifts', () => veil(page, 'door'), (t) => t === '', 5000);
+    assert.equal(await page.evaluate(() => location.hash), '', 'the tap led nowhere');
+    return 'a tap plays, and the grid stays';
   });
 }
 
@@ -284,4 +332,6 @@ export const cases = {
   'page: few tiles play at once': fewTilesPlayAtOnce,
   'page: a hidden page lets go of its cameras': hiddenPageLetsGo,
   'page: an unreachable Pinhole is said': unreachablePinholeIsSaid,
+  'page: a new release is taken by a page that stays open': newReleaseIsTaken,
+  'page: what the browser holds back is played by a tap': heldBackPictureIsPlayedByATap,
 };

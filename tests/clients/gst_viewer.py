@@ -1,15 +1,12 @@
 #!/usr/bin/python3
-"""Watches a camera with GStreamer's webrtcbin and decodes it.   usage: gst_viewer.py ENDPOINT SECONDS [rsa]
+"""Watches a camera with GStreamer's webrtcbin and decodes it.   usage: gst_viewer.py ENDPOINT SECONDS
 
-libnice for ICE, OpenSSL for DTLS, mids that are no numbers. Trickles each candidate by a PATCH of
-its own as libnice finds it. webrtcbin makes an RSA certificate, which Pinhole's DTLS cannot
-verify; unless `rsa` is said, it is given an ECDSA one, as browsers have.
+libnice for ICE, OpenSSL for DTLS with the certificate that GStreamer makes by itself (RSA, unlike
+those of all others here), mids that are no numbers. Trickles each candidate by a PATCH of its own
+as libnice finds it.
 
 Debian: openssl python3-gi gir1.2-gst-plugins-bad-1.0 gstreamer1.0-{nice,libav} gstreamer1.0-plugins-{base,good,bad}
 """
-import hashlib
-import re
-import ssl
 import subprocess
 import sys
 
@@ -30,21 +27,17 @@ H264 = (
 DECODE = "rtph264depay ! h264parse ! avdec_h264 ! fakesink name=shown sync=false signal-handoffs=true"
 
 
-def ecdsa_certificate():
-    """A fresh P-256 certificate, and the same with its key, as PEM."""
-    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    made = subprocess.run(
-        ["openssl", *command.split(), "-subj", "/CN=viewer", "-keyout", "/dev/stdout"],
-        check=True,
-        capture_output=True,
-        text=True,
+def algorithm_of(pem):
+    """The kind of key in a certificate, as OpenSSL names it."""
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-text"], input=pem, check=True, capture_output=True, text=True
     )
-    begin, certificate = made.stdout.partition("-----BEGIN CERTIFICATE-----")[1:]
-    return begin + certificate, made.stdout
+    return shown.stdout.partition("Public Key Algorithm: ")[2].splitlines()[0]
 
 
 class Viewer:
-    def __init__(self, endpoint, certificate):
+    def __init__(self, endpoint, on_joined):
+        self.on_joined = on_joined
         self.session = whep.Session(endpoint)
         self.figures = whep.Figures("webrtcbin", self.session)
         self.early = []
@@ -58,15 +51,14 @@ class Viewer:
         self.agent.emit("add-local-ip-address", "127.0.0.1")
         self.peer.connect("on-ice-candidate", self.on_candidate)
         self.peer.connect("pad-added", self.on_pad)
-        self.certificate = certificate
-        if certificate:
-            self.peer.connect("deep-element-added", self.on_element)
+        self.peer.connect("deep-element-added", self.on_element)
+        self.dtls = None
         self.pipeline.add(self.peer)
 
     def on_element(self, _peer, _bin, element):
         factory = element.get_factory()
         if factory and factory.get_name() == "dtlssrtpdec":
-            element.set_property("pem", self.certificate[1])
+            self.dtls = element
 
     def start(self):
         self.pipeline.set_state(Gst.State.READY)
@@ -84,11 +76,8 @@ class Viewer:
 
     def join(self, offer):
         offer, _ = whep.without_candidates(offer)
-        if self.certificate:
-            # webrtcbin's own line is about the key as well as the certificate.
-            digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.certificate[0])).digest().hex(":")
-            offer = re.sub(r"(?<=a=fingerprint:sha-256 )\S+", digest.upper(), offer)
         answer = self.session.open(offer)
+        self.on_joined()
         sdp = GstSdp.SDPMessage.new_from_text(answer)[1]
         described = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
         self.peer.emit("set-remote-description", described, Gst.Promise.new())
@@ -121,18 +110,19 @@ class Viewer:
     def end(self):
         state = self.peer.get_property("connection-state").value_nick
         deleted = self.session.close() if self.session.url else []
+        key = algorithm_of(self.dtls.get_property("pem"))
         self.pipeline.set_state(Gst.State.NULL)
-        self.figures.report(state, deleted)
+        self.figures.report(state, deleted, key=key)
 
 
-def main(endpoint, seconds, certificate="ecdsa"):
+def main(endpoint, seconds):
     Gst.init(None)
     loop = GLib.MainLoop()
-    viewer = Viewer(endpoint, None if certificate == "rsa" else ecdsa_certificate())
+    # From the answer on: an RSA key takes a busy machine seconds to make.
+    viewer = Viewer(endpoint, lambda: GLib.timeout_add(int(seconds * 1000), loop.quit))
     viewer.start()
-    GLib.timeout_add(int(seconds * 1000), loop.quit)
     loop.run()
     viewer.end()
 
 
-main(sys.argv[1], float(sys.argv[2]), *sys.argv[3:])
+main(sys.argv[1], float(sys.argv[2]))

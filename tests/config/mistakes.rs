@@ -139,6 +139,16 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "[ice]\nstun = [\"stun.example\", \"stun:a b\", \"turn:t.example\", \"stun:x:0\", \"stun:y>:1\"]",
+        &[
+            "2:9: ice.stun[1]: found \"stun.example\"; expected a STUN server such as \"stun:stun.example:3478\"",
+            "2:25: ice.stun[2]: found \"stun:a b\"; expected a STUN server such as \"stun:stun.example:3478\"",
+            "2:37: ice.stun[3]: found \"turn:t.example\"; expected a STUN server such as \"stun:stun.example:3478\"",
+            "2:55: ice.stun[4]: found \"stun:x:0\"; expected a STUN server such as \"stun:stun.example:3478\"",
+            "2:67: ice.stun[5]: found \"stun:y>:1\"; expected a STUN server such as \"stun:stun.example:3478\"",
+        ],
+    ),
+    (
         "[ice]\nadvertise = [\"0.0.0.0\", \"fe80::1\", \"name\", \"224.0.0.1\"]",
         &[
             "2:14: ice.advertise[1]: found \"0.0.0.0\"; expected an IP address that viewers can send to, such as \"203.0.113.7\"",
@@ -186,7 +196,7 @@ pub const MISTAKES: &[(&str, &[&str])] = &[
         "[ice]\nstall = \"5s\"\nusernme = \"x\"\nprot = 1",
         &[
             "2:1: ice: unknown key \"stall\"; it belongs to [[camera]]",
-            "3:1: ice: unknown key \"usernme\"; accepted: port, interfaces, exclude, advertise, mtu, dscp",
+            "3:1: ice: unknown key \"usernme\"; accepted: port, interfaces, exclude, advertise, stun, mtu, dscp",
             "4:1: ice: unknown key \"prot\"; did you mean \"port\"?",
         ],
     ),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pinhole::media::{ErrorKind, SourceEvent};
+use pinhole::media::{ErrorKind, LeftOut, SourceEvent};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -101,8 +101,15 @@ fn a_unit_after_a_loss_holds_the_stream_for_a_key_frame() {
 fn what_a_source_counts_is_told_by_kind() {
     let mut world = World::forcing(1);
     world.run_for(secs(1));
-    world.tell(0, SourceEvent::Lost(30));
-    world.tell(0, SourceEvent::Lost(2));
+    let left_out = |lost, late| {
+        SourceEvent::LeftOut(LeftOut {
+            lost,
+            late,
+            full: 0,
+        })
+    };
+    world.tell(0, left_out(30, 0));
+    world.tell(0, left_out(2, 5));
     let fallback = SourceEvent::Error {
         kind: ErrorKind::Fallback,
         in_a_row: 1,
@@ -111,7 +118,14 @@ fn what_a_source_counts_is_told_by_kind() {
     world.tell(0, fallback);
     world.run_for(secs(1));
     let status = world.status(0);
-    assert_eq!((status.errors.lost, status.errors.fallback), (32, 1));
+    assert_eq!(
+        (
+            status.errors.lost,
+            status.errors.late,
+            status.errors.fallback
+        ),
+        (32, 5, 1)
+    );
     assert_eq!((status.state, status.restarts), ("playing", 0));
 }
 

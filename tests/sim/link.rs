@@ -60,6 +60,8 @@ pub struct Link {
     pub spare_next: u64,
     /// Loses the next so many media packets (RTP, not handshakes or RTCP).
     pub lose_next: u64,
+    /// Loses the next so many datagrams of DTLS.
+    pub lose_dtls: u64,
     pub sent_bytes: u64,
     /// The first datagrams, as anybody on the path could have kept them.
     pub tap: Vec<Vec<u8>>,
@@ -68,6 +70,11 @@ pub struct Link {
 /// RTP, not RTCP (RFC 7983 section 7, RFC 5761 section 4).
 fn is_media(bytes: &[u8]) -> bool {
     matches!(bytes, [128..=191, kind, ..] if !(192..=223).contains(kind))
+}
+
+/// RFC 7983 section 7.
+pub fn is_dtls(bytes: &[u8]) -> bool {
+    matches!(bytes, [20..=63, ..])
 }
 
 const MAX_TAP: usize = 16;
@@ -84,6 +91,7 @@ impl Link {
             lost: 0,
             spare_next: 0,
             lose_next: 0,
+            lose_dtls: 0,
             sent_bytes: 0,
             tap: Vec::new(),
         }
@@ -115,6 +123,9 @@ impl Link {
             self.spare_next -= 1;
         } else if is_media(bytes) && self.lose_next > 0 {
             self.lose_next -= 1;
+            return true;
+        } else if is_dtls(bytes) && self.lose_dtls > 0 {
+            self.lose_dtls -= 1;
             return true;
         }
         let since = now - self.start;

@@ -15,6 +15,7 @@ mod join;
 mod loss;
 mod memory;
 mod offers;
+mod rsa;
 mod soak;
 mod storm;
 mod whep;

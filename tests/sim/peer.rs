@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::crypto::dtls::DtlsProvider;
+use str0m::crypto::{CryptoProvider, from_feature_flags};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket};
@@ -23,6 +26,8 @@ pub struct Habits {
     pub is_impostor: bool,
     /// How long it waits for a repair before it asks for a key frame.
     pub patience: Duration,
+    /// Its DTLS, if it is not ours.
+    pub dtls: Option<&'static dyn DtlsProvider>,
 }
 
 impl Habits {
@@ -30,6 +35,7 @@ impl Habits {
         has_rtx: true,
         is_impostor: false,
         patience: Duration::from_secs(3),
+        dtls: None,
     };
 
     /// Cannot be sent a packet again.
@@ -94,6 +100,12 @@ impl Peer {
             .clear_codecs()
             .set_rtp_mode(true)
             .set_extension(5, Extension::PlayoutDelay);
+        if let Some(dtls_provider) = habits.dtls {
+            config = config.set_crypto_provider(Arc::new(CryptoProvider {
+                dtls_provider,
+                ..from_feature_flags()
+            }));
+        }
         let rtx = |pt: u8| habits.has_rtx.then(|| Pt::new_with_value(pt));
         let codecs = config.codec_config();
         codecs.add_h264(Pt::new_with_value(103), rtx(104), true, 0x42001f);

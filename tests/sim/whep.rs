@@ -1,10 +1,12 @@
 //! Sessions over WHEP: trickle, ICE restart, the end of a session in each way.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use pinhole::whep::{Command, ETag, Fragment, IfMatch, Outcome, Refusal, SessionKey};
 
 use crate::link::Quality;
 use crate::peer::{Habits, credentials_in};
-use crate::world::World;
+use crate::world::{SERVER, World};
 use crate::{ms, secs};
 
 fn patch(world: &mut World, viewer: usize, if_match: IfMatch, fragment: Fragment) -> Outcome {
@@ -155,6 +157,37 @@ fn a_restart_from_another_address_moves_the_viewer_there() {
     let last = world.peer(viewer).shown.last().unwrap().at;
     assert!(world.now - last <= ms(70), "{:?} old", world.now - last);
     println!("gap {:?}", world.peer(viewer).longest_gap(since, world.now));
+}
+
+#[test]
+fn a_restart_tells_the_addresses_that_came_since_and_each_of_them_once() {
+    let mut world = World::passthrough(6);
+    let viewer = world.watch(0);
+    let now = world.now;
+    for turn in 1..=300_u32 {
+        let (ufrag, pwd) = world.peer_mut(viewer).restart_ice(now);
+        let fragment = Fragment {
+            ufrag: Some(ufrag),
+            pwd: Some(pwd),
+            ..trickle(CANDIDATE)
+        };
+        let command = Command::Patch {
+            session: world.viewers[viewer].key,
+            if_match: IfMatch::Any,
+            fragment,
+        };
+        // An interface whose address changes all the time.
+        let new = SocketAddr::from((Ipv4Addr::from(0x0a09_0000 + turn), 8555));
+        let ours = [SocketAddr::from(SERVER), new];
+        let outcome = world.gateway.handle_command(now, command, &ours);
+        let Outcome::Restarted { fragment, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        let told = fragment.matches("a=candidate:").count();
+        assert_eq!(told, (turn as usize + 1).min(128));
+        let has_new = fragment.contains(&format!(" {} 8555 typ host", new.ip()));
+        assert_eq!(has_new, turn < 128, "{fragment}");
+    }
 }
 
 #[test]

@@ -203,6 +203,7 @@ impl World {
 
     fn deliver(&mut self) {
         for datagram in self.outbox.drain(..) {
+            assert!(datagram.bytes.len() <= config::Ice::default().mtu);
             self.sent += 1;
             let viewer = self
                 .viewers

@@ -42,7 +42,8 @@ pub(super) fn stages(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result
     });
     out.histograms(
         "stage_seconds",
-        "Time of one picture in each stage; sent is from arrival to the last packet, per viewer.",
+        "Time of one picture in each stage; sent is all its way from arrival (where it is coded \
+         here: from its taking) to the last packet, per viewer.",
         rows,
     )
 }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::whep::{Request, Response, is_none_match_hit};
 
+#[derive(Clone, Copy)]
 struct File {
     path: &'static str,
     content_type: &'static str,
@@ -47,15 +48,14 @@ static FILES: &[File] = files! {
     "/words.js" "words.js" JS;
 };
 
-/// Strong tags, in the order of [`FILES`]: a new release changes those of changed files only.
-static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(tag).collect());
+/// One strong tag for all files, as they belong together: a page that is open while Pinhole is
+/// upgraded sees by any of them that there is a new one.
+static TAG: LazyLock<HeaderValue> = LazyLock::new(|| tag(FILES));
 
 /// The file at `path`; `None` where there is none.
 pub(super) fn respond(request: &Request, path: &str) -> Option<Response> {
-    let (file, tag) = FILES
-        .iter()
-        .zip(TAGS.iter())
-        .find(|(file, _)| file.path == path)?;
+    let file = FILES.iter().find(|file| file.path == path)?;
+    let tag = &*TAG;
     let is_known = request
         .headers
         .get_all(IF_NONE_MATCH)
@@ -71,14 +71,18 @@ pub(super) fn respond(request: &Request, path: &str) -> Option<Response> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
     headers.insert(ETAG, tag.clone());
-    // Kept, but asked about each time: after an upgrade no browser runs the old script.
+    // Kept, but asked about each time: after an upgrade no browser starts the old script.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Some(response)
 }
 
-fn tag(file: &File) -> HeaderValue {
+fn tag(files: &[File]) -> HeaderValue {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(file.bytes);
+    }
     let mut text = String::from("\"");
-    for byte in &Sha256::digest(file.bytes)[..8] {
+    for byte in &hash.finalize()[..8] {
         let _ = write!(text, "{byte:02x}");
     }
     text.push('"');
@@ -102,13 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn files_have_different_paths_and_contents_different_tags() {
+    fn files_have_different_paths_and_every_one_of_them_counts_in_the_tag() {
         for (index, file) in FILES.iter().enumerate() {
             assert!(file.path.starts_with('/'));
-            for other in &FILES[index + 1..] {
-                assert_ne!(file.path, other.path);
-                assert_eq!(file.bytes == other.bytes, tag(file) == tag(other));
-            }
+            let others = &FILES[index + 1..];
+            assert!(others.iter().all(|other| other.path != file.path));
+            assert_ne!(tag(FILES), tag(&[&FILES[..index], others].concat()));
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Server {
 struct State {
     addresses: Addresses,
     counters: HttpCounters,
+    /// When failing accepts were last worth a line.
+    accept_warned: Option<Instant>,
 }
 
 impl Server {
@@ -79,6 +81,7 @@ impl Server {
             state: Mutex::new(State {
                 addresses: Addresses::new(Instant::now().into_std(), limits),
                 counters: HttpCounters::default(),
+                accept_warned: None,
             }),
         })
     }
@@ -211,8 +214,21 @@ impl Server {
         // A client that went away before it was accepted costs nothing; anything else (no file
         // descriptors left) would come again at once and starve the loop.
         if error.kind() != std::io::ErrorKind::ConnectionAborted {
-            warn!(%error, "accepting HTTP connections");
+            self.warn_of_accept(error);
             sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    /// Once a minute: it would come ten times a second for as long as it lasts.
+    fn warn_of_accept(&self, error: &std::io::Error) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state
+            .accept_warned
+            .is_none_or(|at| at + ACCEPT_WARNING <= now)
+        {
+            state.accept_warned = Some(now);
+            warn!(%error, "HTTP connections cannot be accepted");
         }
     }
 
@@ -315,9 +331,11 @@ pub const HEAD_TIME: Duration = Duration::from_secs(15);
 /// A connection is closed at this age, once its request is answered: also that of a client that
 /// asks and never reads.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(600);
-/// Requests under way may take this long once a connection is to be closed; under the time that
-/// systemd gives a stopping service.
+/// Requests under way may take this long once a connection is to be closed. At the end of the
+/// process the daemon is done sooner, and cuts what is left.
 pub const DRAIN_TIME: Duration = Duration::from_secs(6);
+/// From one line about failing accepts to the next.
+const ACCEPT_WARNING: Duration = Duration::from_secs(60);
 /// A rest after an accept that failed for want of something that does not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -58,9 +58,10 @@ export class Api {
       this.#onFailure();
     }
     this.#busy = false;
-    this.#onAnswer(this, was);
     const pause = this.#failures > 0 ? PERIOD_MS.failed : PERIOD_MS.answered;
+    // First, so that an exception below does not end the asking of a page that runs for months.
     if (this.#running) this.#timer = setTimeout(() => this.#ask(), pause);
+    this.#onAnswer(this, was);
   }
 
   async #take(response) {

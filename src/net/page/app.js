@@ -8,8 +8,8 @@
 //                and the same session go on, so a playing tile is large without a break
 //   view 'note'  nothing to show: no camera, unknown camera, no token
 //
-// Address: `?kiosk` hides all but pictures and keeps the screen awake; `?live=N` lets N tiles
-// play in the grid.
+// Address: `?kiosk` hides all but pictures; `?live=N` lets N tiles play in the grid. The screen
+// stays awake where browsers allow it: on localhost and behind a proxy that speaks https.
 
 import { Api } from './api.js';
 import { Tile, write } from './tile.js';
@@ -32,6 +32,8 @@ const liveMost = Number.parseInt(query.get('live') ?? '', 10);
 /** @type {Map<string, Tile>} in the order of Pinhole's list */
 const tiles = new Map();
 const api = new Api(new URL('api/cameras', document.baseURI), onAnswer);
+const banner = { element: byId('banner'), text: byId('banner').firstElementChild, age: byId('banner').lastElementChild };
+let release = null; // of the page that runs here: the tag that its files were served with
 const sight = new IntersectionObserver(onSight, { threshold: 0.2 });
 let isAsleep = false;
 let sleepTimer = null;
@@ -45,6 +47,7 @@ function start() {
   dropTokenFromAddress();
   listen();
   api.start();
+  followRelease();
   setInterval(tick, 1000);
   setInterval(render, 250);
 }
@@ -80,9 +83,21 @@ function listen() {
 function onAnswer(_, was) {
   if (api.cameras) reconcile(api.cameras);
   // 404s and lost sessions are worth another try as soon as there is reason to think so.
-  if (api.state === 'ok' && was !== 'ok') tiles.forEach((tile) => tile.player.hurry());
+  if (api.state === 'ok' && was !== 'ok') {
+    tiles.forEach((tile) => tile.player.hurry());
+    if (was === 'unreachable') followRelease();
+  }
   show();
   render();
+}
+
+/** A page that stays open over an upgrade of Pinhole takes the new one's scripts. */
+async function followRelease() {
+  const response = await fetch('app.js', { method: 'HEAD', cache: 'no-store' }).catch(() => null);
+  const tag = response?.headers.get('etag');
+  if (!tag) return;
+  if (release && tag !== release) location.reload();
+  release = tag;
 }
 
 /** Makes the tiles those of the list, in its order. */
@@ -178,12 +193,13 @@ function writeNote({ icon, title, text, code = '', form = false, link = false })
   note.querySelector('a').hidden = !link;
 }
 
-function banner() {
-  const element = byId('banner');
+/** The age is outside of what screen readers are told to say at once: it changes all the time. */
+function renderBanner() {
   const since = api.unreachableSince;
-  element.hidden = api.state !== 'unreachable';
-  if (element.hidden) return;
-  write(element, `Pinhole is not reachable since ${since.toLocaleTimeString()} (${span(Date.now() - since)}). This page tries again by itself.`);
+  const isShown = api.state === 'unreachable';
+  banner.element.hidden = !isShown;
+  write(banner.text, isShown ? `Pinhole is not reachable since ${since.toLocaleTimeString()}. This page tries again by itself.` : '');
+  write(banner.age, isShown ? ` (${span(Date.now() - since)})` : '');
 }
 
 /** Chooses the number of columns with which all tiles are large on one screen. */
@@ -255,7 +271,10 @@ function onVisibility() {
   }
 }
 
-/** A wall tablet, or someone watching one camera, wants the screen to stay on. */
+/**
+ * A wall tablet, or someone watching one camera, wants the screen to stay on. Browsers let only
+ * secure pages ask for that: over plain HTTP it is the tablet's own setting that counts.
+ */
 function keepAwake() {
   const wish = !document.hidden && (isKiosk || document.body.dataset.view === 'one');
   if (!wish) {
@@ -279,7 +298,7 @@ function tick() {
 
 /** Often enough that ages count evenly. */
 function render() {
-  banner();
+  renderBanner();
   for (const tile of tiles.values()) tile.render(api.state);
   const tile = tiles.get(named());
   if (tile && !byId('facts').hidden) writeFacts(tile);

@@ -170,6 +170,11 @@ export class Player {
     else video.addEventListener('loadeddata', seen, { once: true });
   }
 
+  /** Plays what the browser holds back. To be called in the event of a tap: only then may it. */
+  unblock() {
+    this.#start();
+  }
+
   #start() {
     this.#video.play().then(
       () => { this.isBlocked = false; },

@@ -41,6 +41,7 @@ export class Tile {
     });
     this.element.addEventListener('pointerenter', (e) => this.#hover(e.pointerType === 'mouse'));
     this.element.addEventListener('pointerleave', () => this.#hover(false));
+    this.element.addEventListener('click', (event) => this.#tap(event));
   }
 
   /** Takes what the API says. */
@@ -106,6 +107,14 @@ export class Tile {
     open.href = `#${encodeURIComponent(name)}`;
     open.setAttribute('aria-label', `Show ${name} large`);
     video.setAttribute('aria-label', `Live picture of ${name}`);
+  }
+
+  /** "Tap to play": this tap plays, and leads nowhere. */
+  #tap(event) {
+    if (!this.player.isBlocked) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.player.unblock();
   }
 
   #hover(isHovered) {

@@ -145,8 +145,9 @@ function lost({ packetsLost, packetsReceived }) {
 }
 
 function cameraFacts(camera) {
-  // Pictures that a driver left out come in hundreds, and none of them is an error of the stream.
-  const { lost = 0, ...kinds } = camera.errors ?? {};
+  // Pictures left out come in hundreds, and none of them is an error of the stream.
+  const { lost = 0, late = 0, full = 0, ...kinds } = camera.errors ?? {};
+  const leftOut = [[lost, 'lost'], [late + full, 'late']].filter(([n]) => n > 0);
   const errors = Object.values(kinds).reduce((sum, n) => sum + n, 0);
   return [
     ['Codec', [camera.codec, camera.profile_level].filter(Boolean).join(' ') || '–'],
@@ -154,7 +155,7 @@ function cameraFacts(camera) {
     ['Viewers', `${camera.viewers ?? 0}`],
     ['Restarts', `${camera.restarts ?? 0}`],
     ['Errors', `${errors}`],
-    ...(lost ? [['Pictures lost', `${lost}`]] : []),
+    ...(leftOut.length ? [['Left out', leftOut.map(([n, why]) => `${n} ${why}`).join(', ')]] : []),
     ...loadFacts(camera.load),
     ...stageFacts(camera.stages),
   ];

@@ -16,14 +16,14 @@ use nix::sys::socket::{
     SockType, SockaddrStorage, setsockopt, sockopt,
 };
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
 use super::{BATCH, BindError, Counters, MAX_DATAGRAM};
 
 /// A socket and the buffers that its datagrams are received into.
 pub(super) struct Family {
-    socket: UdpSocket,
+    socket: AsyncFd<OwnedFd>,
     port: u16,
     headers: MultiHeaders<SockaddrStorage>,
     /// [`BATCH`] slots of [`MAX_DATAGRAM`] bytes: the kernel marks what does not fit.
@@ -67,7 +67,7 @@ impl Family {
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket.get_ref().as_fd()
     }
 
     /// What the kernel granted for sending and for receiving, in bytes of its own accounting.
@@ -78,7 +78,7 @@ impl Family {
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        self.socket.readable().await.map(|_| ())
     }
 
     /// Hands on one batch: sender, local address, bytes.
@@ -87,14 +87,13 @@ impl Family {
         counters: &mut Counters,
         mut on: impl FnMut(SocketAddr, IpAddr, &[u8]),
     ) -> Batch {
-        let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-            array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
-        let headers = &mut self.headers;
+        let (buffer, headers) = (&mut self.buffer, &mut self.headers);
         let mut taken = 0;
         let mut is_spoilt = false;
-        let socket = &self.socket;
-        let outcome = socket.try_io(Interest::READABLE, || {
+        let outcome = self.socket.try_io(Interest::READABLE, |socket| {
+            let mut slots = buffer.chunks_exact_mut(MAX_DATAGRAM);
+            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+                array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
             counters.calls_in += 1;
             let flags = MsgFlags::MSG_DONTWAIT;
             let batch = sys::recvmmsg(socket.as_raw_fd(), headers, &mut slices, flags, None)?;
@@ -228,10 +227,21 @@ fn open(wanted: SocketAddr, dscp: u8) -> io::Result<Family> {
     let bound: SockaddrStorage = sys::getsockname(fd.as_raw_fd())?;
     Ok(Family {
         port: address(&bound).unwrap_or(wanted).port(),
-        socket: UdpSocket::from_std(fd.into())?,
+        socket: watch(fd)?,
         headers: headers_with_room(),
         buffer: vec![0; BATCH * MAX_DATAGRAM].into_boxed_slice(),
     })
+}
+
+/// Has the loop woken for what arrives, and for nothing else. tokio's own `UdpSocket` would wait for
+/// room to send as well, which the kernel reports whenever a datagram has left: a wake-up for
+/// nothing after every picture.
+#[allow(unsafe_code)] // the safe ways to name an interest are deprecated
+fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open and names one descriptor for as long as it lives, and the AsyncFd
+    // owns it.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Sets the code point of all that is sent (RFC 2474: the upper six bits of the field).

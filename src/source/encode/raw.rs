@@ -40,9 +40,13 @@ pub(super) fn set_frame_rate(encoder: &mut Encoder, mut fps: f32) -> Result<(), 
     set(encoder, ENCODER_OPTION_FRAME_RATE, "frame rate", &mut fps)
 }
 
-/// Cuts every picture into `count` slices, each coded by a thread of its own. Only after the first
-/// picture; the next one is a key frame.
-pub(super) fn set_slices(encoder: &mut Encoder, count: u16) -> Result<(), EncodeError> {
+/// Cuts every picture into `count` slices, each coded by one of `threads` threads. Only after the
+/// first picture; the next one is a key frame.
+pub(super) fn set_slices(
+    encoder: &mut Encoder,
+    count: u16,
+    threads: u16,
+) -> Result<(), EncodeError> {
     let mut params = SEncParamExt::default();
     // SAFETY: as in `set`; here the option's one struct (SEncParamExt) is written.
     let code = unsafe {
@@ -55,7 +59,7 @@ pub(super) fn set_slices(encoder: &mut Encoder, count: u16) -> Result<(), Encode
         let option = "parameters";
         return Err(EncodeError::Option { option, code });
     }
-    params.iMultipleThreadIdc = count;
+    params.iMultipleThreadIdc = threads;
     let slices = &mut params.sSpatialLayers[0].sSliceArgument;
     (slices.uiSliceMode, slices.uiSliceNum) = (SM_FIXEDSLCNUM_SLICE, u32::from(count));
     set(

@@ -19,6 +19,7 @@ use super::{
     Unit, raw,
 };
 use crate::media::pixel::{Colour, Matrix};
+use crate::source::speed;
 
 /// An encoder on the calling thread's own processor time.
 pub struct Software {
@@ -41,21 +42,33 @@ enum Stage {
 }
 
 impl Software {
-    /// Sets openh264 up.
+    /// Sets openh264 up, with as many slices as are worth it.
     ///
     /// # Errors
     /// Settings outside their bounds, or openh264's own refusal.
     pub fn open(settings: &Settings) -> Result<Self, EncodeError> {
+        Self::open_with(settings, slices(settings))
+    }
+
+    /// Sets openh264 up with every picture in `slices` parts (1 to 4), each coded by a thread of
+    /// its own while the calling one waits; with one, the calling thread codes.
+    ///
+    /// # Errors
+    /// As [`Software::open`].
+    pub fn open_with(settings: &Settings, slices: u16) -> Result<Self, EncodeError> {
         settings.check()?;
-        let mut inner = OpenH264::with_api_config(OpenH264API::from_source(), config(settings))
-            .map_err(|source| EncodeError::OpenH264 {
-                doing: "open",
-                source,
+        let threads = if slices > 1 { pool() } else { 1 };
+        let config = config(settings).num_threads(threads);
+        let mut inner =
+            OpenH264::with_api_config(OpenH264API::from_source(), config).map_err(|source| {
+                EncodeError::OpenH264 {
+                    doing: "open",
+                    source,
+                }
             })?;
         raw::silence(&mut inner)?;
-        let threads = threads(settings);
-        if threads > 1 {
-            slice(&mut inner, settings, threads)?;
+        if slices > 1 {
+            slice(&mut inner, settings, (slices, threads))?;
         }
         Ok(Self {
             inner,
@@ -169,7 +182,6 @@ fn config(settings: &Settings) -> EncoderConfig {
         .intra_frame_period(IntraFramePeriod::from_num_frames(
             settings.fps * SAFETY_KEY_FRAME_SECONDS,
         ))
-        .num_threads(threads(settings))
         // Takes a noisy picture that pans for a cut again and again; we look ourselves (cut).
         .scene_change_detect(false)
         .adaptive_quantization(false)
@@ -182,19 +194,38 @@ fn config(settings: &Settings) -> EncoderConfig {
         })
 }
 
-/// Two threads from 720p on, where there are two processors: 20 to 40 % less time for a moving
-/// picture and no more work (2 cores, x86: 1080p 10.9 -> 7.9 ms, 720p 3.0 -> 2.5 ms). Below, a
-/// picture is done before the second thread has begun.
-fn threads(settings: &Settings) -> u16 {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let is_large = settings.width * settings.height >= 1280 * 720;
-    if is_large && processors > 1 { 2 } else { 1 }
+/// As many as [`Speed::slices`](crate::source::speed::Speed::slices) finds worth it. Any machine
+/// with a second processor does [`LITTLE`] on one.
+fn slices(settings: &Settings) -> u16 {
+    let pixels = f64::from(settings.width) * f64::from(settings.height);
+    let per_second = pixels * f64::from(settings.fps);
+    if per_second <= LITTLE {
+        return 1;
+    }
+    speed::of_this_machine().slices(per_second)
 }
+
+/// openh264 has one pool of threads for all encoders of the process, of the size that the first
+/// one asked for. With a thread for each slice of one camera, the cameras of a board with four
+/// processors would wait for each other on two of them.
+fn pool() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.clamp(2, MOST_THREADS) as u16
+}
+
+/// Pixels per second: 640x480 at 30 fps.
+const LITTLE: f64 = 640.0 * 480.0 * 30.0;
+/// What openh264 takes (`MAX_THREADS_NUM`).
+const MOST_THREADS: usize = 4;
 
 /// The wrapper knows pictures of one slice only, and openh264 takes no options before its first
 /// picture: so a grey one goes first and is thrown away. The next is a key frame of its own
 /// accord.
-fn slice(inner: &mut OpenH264, settings: &Settings, count: u16) -> Result<(), EncodeError> {
+fn slice(
+    inner: &mut OpenH264,
+    settings: &Settings,
+    (slices, threads): (u16, u16),
+) -> Result<(), EncodeError> {
     let (width, height) = (settings.width as usize, settings.height as usize);
     let grey = vec![128; width * height];
     let chroma = Plane::new(&grey, width / 2);
@@ -203,7 +234,7 @@ fn slice(inner: &mut OpenH264, settings: &Settings, count: u16) -> Result<(), En
     let first = inner.encode_at(&Borrowed(&picture), Timestamp::from_millis(0));
     let doing = "first picture";
     first.map_err(|source| EncodeError::OpenH264 { doing, source })?;
-    raw::set_slices(inner, count)
+    raw::set_slices(inner, slices, threads)
 }
 
 fn collect(stream: &EncodedBitStream<'_>) -> Vec<u8> {

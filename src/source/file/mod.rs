@@ -7,6 +7,7 @@
 //! (that breaks references): where the loop is behind, the clip waits for it and its clock goes on.
 
 mod annexb;
+mod boxes;
 mod clip;
 mod mp4;
 

@@ -1,12 +1,13 @@
 //! The H.264 track of an MP4 file (ISO/IEC 14496-12 and -15).
 //!
 //! In: a reader. Out: the NAL units of one picture after the other, with their times.
-//! Not here: parsing boxes (`mp4-atom`), key frames (clip).
+//! Not here: the form of boxes (boxes, `mp4-atom`), key frames (clip).
 
 use std::io::{Read, Seek, SeekFrom};
 
-use mp4_atom::{Avcc, Codec, Decode, Moov, Stbl, StszSamples, Trak};
+use mp4_atom::{Avcc, Co64, Ctts, Mdhd, Stco, Stsc, Stsz, StszSamples, Stts};
 
+use super::boxes::{head, part, parts, read};
 use super::clip::{ClipError, MAX_PICTURE, Nals};
 
 /// A movie with an index of one track.
@@ -24,6 +25,20 @@ pub(super) struct Movie<R> {
     pub(super) is_reordered: bool,
 }
 
+/// What the index says of one track.
+struct Track {
+    /// Ticks per second.
+    timescale: u64,
+    avcc: Avcc,
+    times: Stts,
+    /// From when a picture is decoded to when it is shown.
+    shifts: Option<Ctts>,
+    sizes: Stsz,
+    runs: Stsc,
+    /// Of chunks, from the beginning of the file.
+    offsets: Vec<u64>,
+}
+
 /// One picture in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sample {
@@ -36,11 +51,10 @@ impl<R: Read + Seek> Movie<R> {
     pub(super) fn open(mut reader: R) -> Result<Self, ClipError> {
         let end = reader.seek(SeekFrom::End(0))?;
         let moov = find_moov(&mut reader, end)?;
-        let (track, avcc) = track(&moov)?;
-        let table = &track.mdia.minf.stbl;
-        let (samples, length) = index(table, u64::from(track.mdia.mdhd.timescale))?;
+        let track = track(&moov)?;
+        let (samples, length) = index(&track)?;
         if samples.is_empty() {
-            return Err(match moov.mvex {
+            return Err(match part(&moov, b"mvex") {
                 Some(_) => ClipError::Broken(
                     "a fragmented MP4; `ffmpeg -i IN -c copy OUT.mp4` makes a plain one of it",
                 ),
@@ -53,18 +67,18 @@ impl<R: Read + Seek> Movie<R> {
         {
             return Err(ClipError::Broken("an MP4 that is cut off"));
         }
-        let shifts = table.ctts.iter().flat_map(|ctts| &ctts.entries);
+        let shifts = track.shifts.iter().flat_map(|ctts| &ctts.entries);
         let mut shifts = shifts.map(|entry| entry.sample_offset);
         let first = shifts.next();
         Ok(Self {
             reader,
             samples,
             at: 0,
-            length_size: usize::from(avcc.length_size),
+            length_size: usize::from(track.avcc.length_size),
             length,
-            sps: avcc.sequence_parameter_sets.clone(),
-            pps: avcc.picture_parameter_sets.clone(),
             is_reordered: shifts.any(|shift| Some(shift) != first),
+            sps: track.avcc.sequence_parameter_sets,
+            pps: track.avcc.picture_parameter_sets,
         })
     }
 
@@ -101,26 +115,17 @@ impl<R: Read + Seek> Movie<R> {
     }
 }
 
-/// Walks over the boxes of the file to its index.
-fn find_moov<R: Read + Seek>(reader: &mut R, end: u64) -> Result<Moov, ClipError> {
+/// What is in the index: walks over the boxes of the file to it.
+fn find_moov<R: Read + Seek>(reader: &mut R, end: u64) -> Result<Vec<u8>, ClipError> {
     let mut at = 0;
     while at + 8 <= end {
         reader.seek(SeekFrom::Start(at))?;
-        let mut head = [0; 16];
+        let mut bytes = [0; 16];
         let got = usize::min(16, (end - at) as usize);
-        reader.read_exact(&mut head[..got])?;
-        let [s0, s1, s2, s3, kind @ .., _, _, _, _, _, _, _, _] = head;
-        let size = match u32::from_be_bytes([s0, s1, s2, s3]) {
-            0 => end - at, // to the end of the file
-            1 => {
-                let [.., a, b, c, d, e, f, g, h] = head;
-                u64::from_be_bytes([a, b, c, d, e, f, g, h])
-            }
-            size => u64::from(size),
-        };
-        if size < 8 || size > end - at {
+        reader.read_exact(&mut bytes[..got])?;
+        let Some((kind, head, size)) = head(&bytes[..got], end - at) else {
             return Err(ClipError::Broken("an MP4 that is cut off"));
-        }
+        };
         if kind == *b"moov" {
             if size > MAX_INDEX {
                 return Err(ClipError::Size {
@@ -129,10 +134,10 @@ fn find_moov<R: Read + Seek>(reader: &mut R, end: u64) -> Result<Moov, ClipError
                     max: MAX_INDEX,
                 });
             }
-            let mut data = vec![0; size as usize];
-            reader.seek(SeekFrom::Start(at))?;
+            let mut data = vec![0; (size - head) as usize];
+            reader.seek(SeekFrom::Start(at + head))?;
             reader.read_exact(&mut data)?;
-            return Ok(Moov::decode(&mut &data[..])?);
+            return Ok(data);
         }
         at += size;
     }
@@ -140,26 +145,23 @@ fn find_moov<R: Read + Seek>(reader: &mut R, end: u64) -> Result<Moov, ClipError
 }
 
 /// The first track of H.264.
-fn track(moov: &Moov) -> Result<(&Trak, &Avcc), ClipError> {
+fn track(moov: &[u8]) -> Result<Track, ClipError> {
     let mut others = Vec::new();
-    for track in &moov.trak {
-        for codec in &track.mdia.minf.stbl.stsd.codecs {
-            let avcc = if let Codec::Avc1(avc1) = codec {
-                Some(&avc1.avcc)
-            } else if let Codec::Avc3(avc3) = codec {
-                Some(&avc3.avcc)
-            } else {
-                None
-            };
-            if let Some(avcc) = avcc {
-                if !(1..=4).contains(&avcc.length_size) {
-                    return Err(ClipError::Broken("an H.264 track with a wrong length size"));
-                }
-                return Ok((track, avcc));
+    for trak in parts(moov).filter(|part| part.kind == *b"trak") {
+        let Some(mdia) = part(trak.body, b"mdia") else {
+            continue;
+        };
+        let minf = part(mdia.body, b"minf");
+        let Some(table) = minf.and_then(|minf| part(minf.body, b"stbl")) else {
+            continue;
+        };
+        let codings = part(table.body, b"stsd").and_then(|stsd| stsd.body.get(STSD_HEAD..));
+        for coding in parts(codings.unwrap_or_default()) {
+            if coding.kind == *b"avc1" || coding.kind == *b"avc3" {
+                let parts = coding.body.get(VISUAL_HEAD..).unwrap_or_default();
+                return whole_track(mdia.body, table.body, read(parts, b"avcC")?);
             }
-            let name = format!("{codec:?}");
-            let name = name.split(['(', ' ', '{']).next().unwrap_or_default();
-            others.push(name.to_owned());
+            others.push(coding.kind.escape_ascii().to_string());
         }
     }
     others.truncate(8);
@@ -169,12 +171,35 @@ fn track(moov: &Moov) -> Result<(&Trak, &Avcc), ClipError> {
     }))
 }
 
+fn whole_track(mdia: &[u8], table: &[u8], avcc: Option<Avcc>) -> Result<Track, ClipError> {
+    let missing = ClipError::Broken;
+    let avcc = avcc.ok_or_else(|| missing("an H.264 track without its parameters (avcC)"))?;
+    if !(1..=4).contains(&avcc.length_size) {
+        return Err(missing("an H.264 track with a wrong length size"));
+    }
+    let short: Option<Stco> = read(table, b"stco")?;
+    let long: Option<Co64> = read(table, b"co64")?;
+    let short = short.into_iter().flat_map(|stco| stco.entries);
+    let long = long.into_iter().flat_map(|co64| co64.entries);
+    let clock: Option<Mdhd> = read(mdia, b"mdhd")?;
+    Ok(Track {
+        timescale: clock.map_or(0, |mdhd| u64::from(mdhd.timescale)),
+        avcc,
+        times: read(table, b"stts")?.ok_or_else(|| missing("an MP4 track without times (stts)"))?,
+        shifts: read(table, b"ctts")?,
+        sizes: read(table, b"stsz")?.ok_or_else(|| missing("an MP4 track without sizes (stsz)"))?,
+        runs: read(table, b"stsc")?.ok_or_else(|| missing("an MP4 track without places (stsc)"))?,
+        offsets: short.map(u64::from).chain(long).collect(),
+    })
+}
+
 /// Where every picture lies and when it comes, and how long all of them last (8.6 and 8.7).
-fn index(table: &Stbl, timescale: u64) -> Result<(Vec<Sample>, i64), ClipError> {
+fn index(track: &Track) -> Result<(Vec<Sample>, i64), ClipError> {
+    let timescale = track.timescale;
     if timescale == 0 {
         return Err(ClipError::Broken("an MP4 track without a clock"));
     }
-    let count = match &table.stsz.samples {
+    let count = match &track.sizes.samples {
         StszSamples::Identical { count, .. } => *count as usize,
         StszSamples::Different { sizes } => sizes.len(),
     };
@@ -185,14 +210,14 @@ fn index(table: &Stbl, timescale: u64) -> Result<(Vec<Sample>, i64), ClipError> 
             max: MAX_SAMPLES as u64,
         });
     }
-    let size_of = |n: usize| match &table.stsz.samples {
+    let size_of = |n: usize| match &track.sizes.samples {
         StszSamples::Identical { size, .. } => *size,
         StszSamples::Different { sizes } => sizes[n],
     };
-    let mut deltas = table.stts.entries.iter().flat_map(|entry| {
+    let mut deltas = track.times.entries.iter().flat_map(|entry| {
         std::iter::repeat_n(u64::from(entry.sample_delta), entry.sample_count as usize)
     });
-    let mut chunks = chunks(table);
+    let mut chunks = chunks(track);
     let (mut left, mut offset, mut time, mut last) = (0, 0_u64, 0_u64, 0);
     let mut samples = Vec::with_capacity(count);
     for n in 0..count {
@@ -229,11 +254,9 @@ fn index(table: &Stbl, timescale: u64) -> Result<(Vec<Sample>, i64), ClipError> 
 }
 
 /// Offset and number of pictures of each chunk.
-fn chunks(table: &Stbl) -> impl Iterator<Item = (u64, u32)> {
-    let short = table.stco.iter().flat_map(|stco| &stco.entries);
-    let long = table.co64.iter().flat_map(|co64| &co64.entries);
-    let offsets = short.map(|offset| u64::from(*offset)).chain(long.copied());
-    let (runs, mut run) = (&table.stsc.entries, 0);
+fn chunks(track: &Track) -> impl Iterator<Item = (u64, u32)> {
+    let (runs, mut run) = (&track.runs.entries, 0);
+    let offsets = track.offsets.iter().copied();
     offsets.zip(1_u32..).map(move |(offset, number)| {
         while runs
             .get(run + 1)
@@ -250,6 +273,10 @@ fn to_ticks(time: u64, timescale: u64) -> i64 {
     i64::try_from(ticks).unwrap_or(i64::MAX / 4)
 }
 
+/// What comes before the entries of an `stsd` box (8.5.2): version, flags, their number.
+const STSD_HEAD: usize = 8;
+/// What comes before the boxes of a visual sample entry (8.5.2 and 12.1.3).
+const VISUAL_HEAD: usize = 78;
 /// Bytes of an index: half a day at 60 pictures per second has less.
 const MAX_INDEX: u64 = 64 << 20;
 /// Pictures of a clip: nine hours at 60 per second.

@@ -11,7 +11,9 @@ use super::Opener;
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
 use crate::config::Pattern;
-use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::media::{
+    Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
+};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
@@ -35,7 +37,7 @@ pub(super) fn run(worker: &mut Worker, maker: &Maker<'_>) -> Result<End, Gone> {
     report_load(worker, &mut run)?;
     loop {
         if worker.listen(Some(run.pace.due()))? == Listened::Closed {
-            debug!(camera = worker.name, tally = ?run.all, "closed");
+            debug!(camera = worker.name, left_out = ?run.left_out, "closed");
             return Ok(End::Closed);
         }
         if let Some(error) = step(worker, &mut run)? {
@@ -61,7 +63,7 @@ pub(super) fn run(worker: &mut Worker, maker: &Maker<'_>) -> Result<End, Gone> {
         if worker.place()?.is_some() {
             report_load(worker, &mut run)?;
         }
-        report(worker, &mut run)?;
+        tell_left_out(worker, &mut run)?;
     }
 }
 
@@ -83,9 +85,8 @@ pub(super) fn open(worker: &Worker, maker: &Maker<'_>) -> Result<Run, EncodeErro
         last_ticks: -1,
         after_loss: false,
         tolerance: Tolerance::new(maker.max_errors),
-        all: Tally::default(),
-        told: Tally::default(),
-        told_at: start,
+        left_out: LeftOut::default(),
+        told: (LeftOut::default(), start),
         overload: Overload::new(full),
         reporter: Reporter::default(),
         step: None,
@@ -134,12 +135,12 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
 /// One beat: at most one picture. An error of the encoder is handed back.
 pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
     let taken = Instant::now();
-    run.all.late += run.pace.take(taken);
+    run.left_out.late += run.pace.take(taken);
     if std::mem::take(&mut worker.orders.key_frame) {
         run.encoder.force_key_frame();
     }
     let Some(place) = worker.place()? else {
-        run.all.full += 1;
+        run.left_out.full += 1;
         return Ok(None);
     };
     run.follow(worker.orders.bitrate, &worker.name);
@@ -151,20 +152,15 @@ pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeEr
     Ok(None)
 }
 
-/// Says from time to time that pictures were left out.
-fn report(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+/// Has the pictures counted that were left out.
+fn tell_left_out(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
+    let (told, at) = run.told;
     let now = Instant::now();
-    let (late, full) = (run.all.late - run.told.late, run.all.full - run.told.full);
-    if late + full == 0 || now < run.told_at + REPORT_EVERY {
+    if run.left_out == told || now < at + TELL_EVERY {
         return Ok(());
     }
-    (run.told, run.told_at) = (run.all, now);
-    warn!(camera = worker.name, late, full, "pictures left out");
-    worker.tell(SourceEvent::Note(format!(
-        "{} pictures left out: {late} because this machine is too slow, {full} because the \
-         gateway was behind",
-        late + full
-    )))
+    run.told = (run.left_out, now);
+    worker.tell(SourceEvent::LeftOut(run.left_out.since(told)))
 }
 
 /// What the encoder and painter of a run are made by.
@@ -210,25 +206,13 @@ pub(super) struct Run {
     last_ticks: i64,
     after_loss: bool,
     tolerance: Tolerance,
-    all: Tally,
-    /// Of `all`, what was reported, and when.
-    told: Tally,
-    told_at: Instant,
+    left_out: LeftOut,
+    /// What of `left_out` was told, and when.
+    told: (LeftOut, Instant),
     overload: Overload,
     reporter: Reporter,
     /// To be taken before the next picture.
     step: Option<Step>,
-}
-
-/// Pictures that were not coded.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    /// Their time had passed.
-    late: u64,
-    /// No place in the channel.
-    full: u64,
-    /// Left out by rate control.
-    skipped: u64,
 }
 
 impl Run {
@@ -266,11 +250,7 @@ impl Run {
         };
         Ok(match coded {
             Coded::Unit(unit) => Some(self.hand_on(unit, stages)),
-            Coded::Skipped => {
-                self.all.skipped += 1;
-                None
-            }
-            Coded::Pending => None,
+            Coded::Skipped | Coded::Pending => None,
         })
     }
 
@@ -301,4 +281,4 @@ fn wall_clock() -> Duration {
 }
 
 /// Pictures left out are told at most so often.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -22,7 +22,9 @@ use super::mode::Coding;
 use super::shared::{Outlet, Stopped};
 use super::sys::Dequeued;
 use crate::config::{self, EncoderChoice};
-use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::media::{
+    Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
+};
 use crate::source::encode::{EncodeError, Encoder, News, Settings};
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::tolerance::{Tolerance, Verdict};
@@ -79,7 +81,7 @@ impl Job<'_> {
             }
         };
         let end = run.live(notes).ok();
-        debug!(camera = self.name, tally = ?run.tally, "run over");
+        debug!(camera = self.name, surplus = run.surplus, left_out = ?run.left_out, "run over");
         let played = run.played();
         told(Ended { end, played });
         let Run { camera, work, .. } = run;
@@ -108,11 +110,11 @@ struct Run<'a> {
     first_unit: Option<Instant>,
     last_unit: Option<Instant>,
     last_buffer: Instant,
-    tally: Tally,
-    told: Tally,
-    told_at: Instant,
-    /// Lost pictures that were counted, and when last.
-    counted: (u64, Instant),
+    /// Pictures beyond the rate that is wanted.
+    surplus: u64,
+    left_out: LeftOut,
+    /// What of `left_out` was told, and when.
+    told: (LeftOut, Instant),
 }
 
 /// What is done with a buffer.
@@ -123,19 +125,6 @@ enum Work {
         /// Nothing is handed on before a key frame.
         waits_for_key_frame: bool,
     },
-}
-
-/// Pictures that were not handed on, other than by an error.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    /// Missing in the driver's numbers.
-    lost: u64,
-    /// A newer one was there.
-    outdated: u64,
-    /// Beyond the rate that is wanted.
-    surplus: u64,
-    /// No place in the channel.
-    full: u64,
 }
 
 /// One picture failed; the run goes on unless it was one too many.
@@ -183,10 +172,9 @@ impl<'a> Run<'a> {
             first_unit: None,
             last_unit: None,
             last_buffer: now,
-            tally: Tally::default(),
-            told: Tally::default(),
-            told_at: now,
-            counted: (0, now),
+            surplus: 0,
+            left_out: LeftOut::default(),
+            told: (LeftOut::default(), now),
         })
     }
 
@@ -200,7 +188,7 @@ impl<'a> Run<'a> {
     /// Until it fails or is stopped; whatever was lost is counted.
     fn live(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
         let end = self.play(notes)?;
-        self.count_lost()?;
+        self.tell_left_out()?;
         Ok(end)
     }
 
@@ -230,9 +218,8 @@ impl<'a> Run<'a> {
                 return Ok(end);
             }
             self.report_load()?;
-            self.report()?;
-            if self.counted.1.elapsed() >= COUNT_EVERY {
-                self.count_lost()?;
+            if self.told.1.elapsed() >= TELL_EVERY {
+                self.tell_left_out()?;
             }
         }
     }
@@ -309,7 +296,7 @@ impl<'a> Run<'a> {
             return self.count(fault);
         }
         if !self.limit.keeps(ticks) {
-            self.tally.surplus += 1;
+            self.surplus += 1;
             return Ok(None);
         }
         match self.work_on(&buffer, ticks, taken)? {
@@ -340,7 +327,7 @@ impl<'a> Run<'a> {
     fn newest(&mut self) -> nix::Result<Dequeued> {
         let mut buffer = self.camera.take()?;
         let lost = self.sequence.lost_before(buffer.sequence);
-        self.tally.lost += u64::from(lost);
+        self.left_out.lost += u64::from(lost);
         if matches!(self.work, Work::Pass { .. }) {
             if lost > 0 {
                 self.break_chain(ErrorKind::Loss);
@@ -352,9 +339,9 @@ impl<'a> Run<'a> {
             if buffer.is_damaged() || !self.camera.has_more() {
                 break;
             }
-            self.tally.outdated += 1;
+            self.left_out.late += 1;
             buffer = self.camera.take()?;
-            self.tally.lost += u64::from(self.sequence.lost_before(buffer.sequence));
+            self.left_out.lost += u64::from(self.sequence.lost_before(buffer.sequence));
         }
         Ok(buffer)
     }
@@ -368,7 +355,7 @@ impl<'a> Run<'a> {
     ) -> Result<Result<(), Fault>, Stopped> {
         let outlet = self.job.outlet;
         let Some(place) = outlet.reserve()? else {
-            self.tally.full += 1;
+            self.left_out.full += 1;
             self.break_chain(ErrorKind::Loss);
             return Ok(Ok(()));
         };
@@ -464,34 +451,13 @@ impl<'a> Run<'a> {
         }))
     }
 
-    /// Has lost pictures counted.
-    fn count_lost(&mut self) -> Result<(), Stopped> {
-        let (before, _) = std::mem::replace(&mut self.counted, (self.tally.lost, Instant::now()));
-        match self.tally.lost - before {
-            0 => Ok(()),
-            lost => self.job.outlet.tell(SourceEvent::Lost(lost)),
+    /// Has the pictures counted that were left out.
+    fn tell_left_out(&mut self) -> Result<(), Stopped> {
+        let (told, _) = std::mem::replace(&mut self.told, (self.left_out, Instant::now()));
+        match self.left_out.since(told) {
+            nothing if nothing == LeftOut::default() => Ok(()),
+            some => self.job.outlet.tell(SourceEvent::LeftOut(some)),
         }
-    }
-
-    /// Says from time to time that pictures were left out.
-    fn report(&mut self) -> Result<(), Stopped> {
-        let (all, told) = (self.tally, self.told);
-        let lost = all.lost - told.lost;
-        let late = all.outdated - told.outdated;
-        let full = all.full - told.full;
-        if lost + late + full == 0 || self.told_at.elapsed() < REPORT_EVERY {
-            return Ok(());
-        }
-        (self.told, self.told_at) = (all, Instant::now());
-        warn!(
-            camera = self.job.name,
-            lost, late, full, "pictures left out"
-        );
-        self.job.outlet.tell(SourceEvent::Note(format!(
-            "{} pictures left out: {lost} lost by the camera or its bus, {late} because this \
-             machine is too slow, {full} because the gateway was behind",
-            lost + late + full
-        )))
     }
 }
 
@@ -580,7 +546,5 @@ fn of_errno(errno: Errno) -> End {
 const SLICE: Duration = Duration::from_millis(50);
 /// Buffers that are skipped for a newer one at a time.
 const MAX_DRAIN: usize = 32;
-/// Lost pictures are counted at most so often.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Pictures left out are told at most so often.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -18,8 +18,9 @@ use v4l::framesize::FrameSizeEnum;
 use v4l::v4l_sys as raw;
 use v4l::video::Capture;
 
+use super::budget::Machine;
 use super::control::{self, Described};
-use super::mode::{self, Choice, Coding, Machine, Offer, Rates, Wish};
+use super::mode::{self, Choice, Coding, Offer, Rates, Wish};
 use super::names::Names;
 use super::shared::{Brake, Shared};
 use super::sys::{
@@ -29,6 +30,7 @@ use crate::config::{self, DeviceName};
 use crate::media::DownReason;
 use crate::media::pixel::Colour;
 use crate::source::rtsp::verdict::{End, Pace};
+use crate::source::{encode, speed};
 
 /// How a run gets its camera; tests have their own.
 pub trait Opener: Send + Sync + 'static {
@@ -147,7 +149,12 @@ impl Opener for Kernel {
             size: wish.size.map(|size| (size.width, size.height)),
             fps: wish.fps,
         };
-        let mut choice = mode::choose(&offers, &asked, &Machine::this())
+        shared.beat("measuring this machine");
+        let speed = speed::of_this_machine();
+        // A hardware encoder is proved where the choice of a mode rests on it.
+        let (makers, proves) = (&mut encode::Machine, asked.size.is_none());
+        let machine = Machine::of(speed, wish.encoder, makers, proves);
+        let mut choice = mode::choose(&offers, &asked, &machine)
             .map_err(|why| unsupported(format!("{}: {why}", path.display())))?;
         shared.beat("setting the format");
         let format = set_format(&node, queue, &choice, &path)?;
@@ -245,7 +252,8 @@ fn current(node: &Node, queue: Queue) -> Option<Offer> {
     })
 }
 
-fn sizes(node: &Node, fourcc: FourCc) -> Vec<(u32, u32)> {
+/// The sizes of one format.
+pub fn sizes(node: &Node, fourcc: FourCc) -> Vec<(u32, u32)> {
     let listed = guarded(|| node.device().enum_framesizes(v4l::FourCC::new(&fourcc.0)));
     let mut sizes = Vec::new();
     for entry in listed.unwrap_or_default() {
@@ -261,7 +269,8 @@ fn sizes(node: &Node, fourcc: FourCc) -> Vec<(u32, u32)> {
     sizes
 }
 
-fn rates(node: &Node, fourcc: FourCc, (width, height): (u32, u32)) -> Rates {
+/// The rates of one format at one size.
+pub fn rates(node: &Node, fourcc: FourCc, (width, height): (u32, u32)) -> Rates {
     let listed = guarded(|| {
         let fourcc = v4l::FourCC::new(&fourcc.0);
         node.device().enum_frameintervals(fourcc, width, height)

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::budget::Machine;
 use super::control::Described;
 use super::device::{described, offers};
-use super::mode::{self, Coding, Machine, Offer, Wish};
+use super::mode::{self, Coding, Offer, Wish};
 use super::names::Names;
 use super::sys::{self, Capability, FourCc, Node, Queue};
+use crate::config::EncoderChoice;
+use crate::source::{encode, speed};
 
 /// One video node that is of use.
 #[derive(Clone, Debug)]
@@ -105,7 +108,14 @@ fn camera(node: &Node, queue: Queue) -> What {
         .map(|entry| entry.fourcc)
         .filter(|fourcc| Coding::from_fourcc(*fourcc).is_none())
         .collect();
-    let choice = mode::choose(&offers, &Wish::default(), &Machine::this());
+    // An encoder that is there is believed: one may be at work for a running Pinhole.
+    let machine = Machine::of(
+        speed::of_this_machine(),
+        EncoderChoice::Auto,
+        &mut encode::Machine,
+        false,
+    );
+    let choice = mode::choose(&offers, &Wish::default(), &machine);
     What::Camera {
         choice: choice.map(|choice| choice.why),
         offers,

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod abandoned;
+pub mod budget;
 mod capture;
 mod clock;
 mod coded;
@@ -45,15 +46,20 @@ pub(super) fn start(
     wish: &config::V4l2,
     events: EventSender,
 ) -> SourceHandle {
-    let opener = Arc::new(Kernel::default());
-    let encoder = Arc::new(encode::open);
-    start_with(
-        (id, camera, wish),
-        events,
-        opener,
-        encoder,
-        Limits::default(),
-    )
+    start_from((id, camera, wish), events, Arc::new(Kernel::default()))
+}
+
+/// Starts the source of a camera that `opener` opens: of a device that is none of the kernel's
+/// (benchmarks play pictures through it), with everything behind the device as it is.
+///
+/// Expects to be called from within a tokio runtime with time enabled.
+pub fn start_from(
+    (id, camera, wish): (CameraId, &Camera, &config::V4l2),
+    events: EventSender,
+    opener: Arc<dyn Opener>,
+) -> SourceHandle {
+    let (encoder, limits) = (Arc::new(encode::open), Limits::default());
+    start_with((id, camera, wish), events, opener, encoder, limits)
 }
 
 fn start_with(

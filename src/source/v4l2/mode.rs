@@ -2,10 +2,11 @@
 //!
 //! In: what the camera offers, what is wished, what the machine can encode. Out: one mode with
 //! its reason in words.
-//! Not here: asking the camera (device).
+//! Not here: asking the camera (device), what a mode costs (budget).
 
 use std::cmp::Reverse;
 
+use super::budget::Machine;
 use super::sys::FourCc;
 use crate::media::pixel::PixelFormat;
 
@@ -73,27 +74,6 @@ pub struct Wish {
     pub fps: Option<u32>,
 }
 
-/// What this machine can encode.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Machine {
-    /// Pixels per second, of one camera.
-    pub budget: f64,
-    /// "in software".
-    pub how: &'static str,
-}
-
-impl Machine {
-    /// A guess that errs on the slow side; what really happens is measured while it runs. Small
-    /// ARM cores encode 720p30 (28 million pixels per second) on one core, others 1080p30 (62).
-    pub fn this() -> Self {
-        let is_arm = cfg!(any(target_arch = "aarch64", target_arch = "arm"));
-        Self {
-            budget: if is_arm { 30e6 } else { 65e6 },
-            how: "in software",
-        }
-    }
-}
-
 /// The mode that is taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
@@ -158,13 +138,12 @@ impl<'a> Candidate<'a> {
         let wanted = f64::from(wish.fps.unwrap_or(AUTO_FPS));
         let (interval, camera_fps) = rate_for(&offer.rates, wanted);
         let fps = camera_fps.min(wanted);
-        let pixels = f64::from(offer.size.0) * f64::from(offer.size.1);
         Self {
             offer,
             interval,
             camera_fps,
             fps,
-            is_affordable: offer.coding == Coding::H264 || pixels * fps <= machine.budget,
+            is_affordable: machine.affords(offer.coding, offer.size, fps),
         }
     }
 
@@ -204,11 +183,7 @@ impl<'a> Candidate<'a> {
             (None, true) => "the largest smooth mode that this machine can encode",
             (None, false) => "the smallest mode; this machine may be too slow for it",
         };
-        let budget = machine.budget / 1e6;
-        let how = match self.offer.coding {
-            Coding::H264 => "already coded by the camera".to_owned(),
-            Coding::Raw(_) => format!("up to {budget:.0} million pixels/s {}", machine.how),
-        };
+        let how = machine.told(self.offer.coding, self.offer.size, self.fps);
         Choice {
             coding: self.offer.coding,
             size: self.offer.size,
@@ -309,16 +284,38 @@ const MAX_SHOWN: usize = 12;
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Encoder;
     use super::*;
+    use crate::source::encode::m2m::Limits;
+    use crate::source::speed::Speed;
 
-    const PC: Machine = Machine {
-        budget: 65e6,
-        how: "in software",
-    };
-    const PI: Machine = Machine {
-        budget: 30e6,
-        how: "in software",
-    };
+    const fn machine(encode: f64, jpeg: f64) -> Machine {
+        Machine {
+            speed: Speed {
+                encode,
+                jpeg,
+                processors: 4,
+            },
+            encoder: Encoder::Software,
+        }
+    }
+
+    const PC: Machine = machine(350e6, 230e6);
+    /// In round figures what a small board does in software.
+    const PI: Machine = machine(140e6, 100e6);
+    const SMALL: Machine = machine(60e6, 40e6);
+
+    fn small_with_encoder() -> Machine {
+        let encoder = Encoder::Hardware {
+            card: "chip".to_owned(),
+            limits: Limits::default(),
+        };
+        let jpeg = 55e6; // 17 ms for 720p, 38 for 1080p
+        Machine {
+            encoder,
+            ..machine(60e6, jpeg)
+        }
+    }
 
     fn offer(name: &[u8; 4], size: (u32, u32), fps: &[u32]) -> Offer {
         Offer {
@@ -366,6 +363,8 @@ mod tests {
         for (machine, size, fps, expected) in [
             (&PC, None, None, "MJPG 1920x1080 30/30"),
             (&PI, None, None, "MJPG 1280x720 30/30"),
+            (&SMALL, None, None, "YUYV 640x480 30/30"),
+            (&small_with_encoder(), None, None, "MJPG 1280x720 30/30"),
             (&PI, None, Some(60), "YUYV 640x480 30/30"),
             (&PC, None, Some(60), "MJPG 1280x720 60/60"),
             (&PI, None, Some(10), "MJPG 1920x1080 15/10"),
@@ -376,7 +375,7 @@ mod tests {
             (&PI, Some((1280, 720)), Some(20), "MJPG 1280x720 30/20"),
         ] {
             let got = chosen(&camera, size, fps, machine);
-            assert_eq!(got, expected, "{size:?} {fps:?} {}", machine.budget);
+            assert_eq!(got, expected, "{size:?} {fps:?} {machine:?}");
         }
     }
 
@@ -388,8 +387,8 @@ mod tests {
         };
         assert_eq!(
             why(None),
-            "1280x720 MJPG at 30 fps: the largest smooth mode that this machine can encode (up to \
-             30 million pixels/s in software)"
+            "1280x720 MJPG at 30 fps: the largest smooth mode that this machine can encode (an \
+             estimated 15.8 of 33.3 ms for a picture, coded in software)"
         );
         assert!(why(Some((1920, 1080))).contains("may be too slow"));
     }

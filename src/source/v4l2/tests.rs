@@ -493,8 +493,8 @@ async fn pictures_that_the_driver_left_out_are_counted_and_are_no_error_of_a_row
     let mut lost = 0;
     let reason = bench
         .until(|event| match event {
-            SourceEvent::Lost(pictures) => {
-                lost += pictures;
+            SourceEvent::LeftOut(pictures) => {
+                lost += pictures.lost;
                 None
             }
             SourceEvent::Down { reason, detail, .. } => {

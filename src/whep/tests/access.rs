@@ -21,7 +21,7 @@ fn a_preflight_needs_no_token_and_tells_what_is_allowed() {
         ("/api/cameras", "allow", "GET, HEAD, OPTIONS"),
     ] {
         let response = answered(&policy, &request("OPTIONS", uri, &[origin]), "");
-        assert_eq!(response.status(), 204);
+        assert_eq!(response.status(), 200);
         assert_eq!(header(&response, name), value);
         assert_eq!(
             header(&response, "access-control-allow-headers"),

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use pinhole::config::{Camera, Config, Latency, Pattern, Source};
 use pinhole::gateway::{Gateway, Output};
 use pinhole::media::{
-    Abilities, AccessUnit, CameraId, Codec, DownReason, ErrorKind, SourceEvent, Stages,
+    Abilities, AccessUnit, CameraId, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
 };
 use pinhole::session::{Certificate, install_crypto, new_certificate};
 use pinhole::whep::{Command, Fragment, IfMatch, Outcome, SessionKey};
@@ -141,7 +141,7 @@ impl<'a> World<'a> {
         self.gateway
             .handle_datagram(self.now, from, OURS.into(), bytes);
         if self.byte()? == 0 {
-            self.gateway.handle_refused(from);
+            self.gateway.handle_refused(from, 1);
         }
         Some(())
     }
@@ -265,7 +265,10 @@ impl<'a> World<'a> {
                 in_a_row: 3,
                 detail: String::new(),
             },
-            6 => SourceEvent::Lost(2),
+            6 => SourceEvent::LeftOut(LeftOut {
+                lost: 2,
+                ..LeftOut::default()
+            }),
             _ => SourceEvent::Down {
                 reason: DownReason::Unreachable,
                 detail: String::new(),

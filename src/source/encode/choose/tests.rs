@@ -5,6 +5,7 @@ use std::thread;
 
 use bytes::Bytes;
 
+use super::super::m2m::Limits;
 use super::super::{Plane, Unit};
 use super::*;
 
@@ -33,6 +34,7 @@ impl Makers for Fake {
             driver: "fake".to_owned(),
             card: "chip".to_owned(),
             pixels: Vec::new(),
+            limits: Limits::default(),
         };
         (0..self.0.lock().unwrap().nodes).map(node).collect()
     }

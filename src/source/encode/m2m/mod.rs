@@ -11,6 +11,7 @@
 //! (the newest raw picture wins, and nothing coded is ever dropped).
 
 mod layout;
+mod limits;
 mod pending;
 mod setup;
 
@@ -27,6 +28,7 @@ use crate::media::h264::{SpsFacts, nal_type, nal_type_of, nal_units};
 use crate::source::v4l2::sys::{self, Buffers, Dequeued, Queue};
 use layout::Layout;
 pub use layout::Pixel;
+pub use limits::Limits;
 use pending::Pending;
 use setup::{Call, control};
 pub use setup::{Found, MAX_NODES, find, look};

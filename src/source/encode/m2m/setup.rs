@@ -14,17 +14,20 @@ use nix::errno::Errno;
 
 use super::super::{EncodeError, Settings};
 use super::layout::{Layout, Pixel};
+use super::limits::Limits;
 use crate::media::pixel::{Colour, Matrix};
 use crate::source::v4l2::sys::{self, Format, FourCc, Queue, Rectangle};
 
 /// A node that takes raw pictures in and gives H.264 out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub path: PathBuf,
     pub driver: String,
     pub card: String,
     /// The raw formats that it takes, of those we can write.
     pub pixels: Vec<Pixel>,
+    /// How large and how fast.
+    pub limits: Limits,
 }
 
 /// Hardware encoders of this machine, lowest node first, [`MAX_NODES`] nodes looked at.
@@ -64,6 +67,7 @@ pub fn look(path: &Path) -> Option<Found> {
         driver: capability.driver,
         card: capability.card,
         pixels,
+        limits: Limits::of(path),
     })
 }
 

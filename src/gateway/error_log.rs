@@ -1,0 +1,131 @@
+//! What of a camera's errors becomes a line in the log: the first of a kind at once, those that
+//! follow as one sum a minute. A poor camera errs several times a second, for months.
+//!
+//! In: errors as they come, the time. Out: lines. Not here: counting (`ErrorCounts`).
+
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::media::ErrorKind;
+
+/// From a line of one kind to the next of that kind.
+const SPACING: Duration = Duration::from_secs(60);
+
+/// The errors of one camera.
+#[derive(Debug, Default)]
+pub(super) struct ErrorLog {
+    kinds: [Kept; ErrorKind::ALL.len()],
+    /// The earliest moment at which something kept back may be told.
+    due: Option<Instant>,
+}
+
+/// Errors of one kind since its last line.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Another line may be written then; `None` before the first.
+    next: Option<Instant>,
+    untold: u64,
+    /// Of the latest.
+    detail: String,
+}
+
+impl ErrorLog {
+    /// So many errors of one kind; `camera` is only a name for the line.
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        camera: &str,
+        kind: ErrorKind,
+        count: u64,
+        detail: &str,
+    ) {
+        let kept = &mut self.kinds[kind as usize];
+        kept.untold += count;
+        detail.clone_into(&mut kept.detail);
+        if kept.next.is_none_or(|next| next <= now) {
+            kept.tell(now, camera, kind);
+        } else {
+            self.due = self.due.into_iter().chain(kept.next).min();
+        }
+    }
+
+    /// Tells what was kept back and may be told by now.
+    pub(super) fn poll(&mut self, now: Instant, camera: &str) {
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        for (kept, kind) in self.kinds.iter_mut().zip(ErrorKind::ALL) {
+            if kept.untold > 0 && kept.next.is_none_or(|next| next <= now) {
+                kept.tell(now, camera, kind);
+            }
+        }
+        let waiting = self.kinds.iter().filter(|kept| kept.untold > 0);
+        self.due = waiting.filter_map(|kept| kept.next).min();
+    }
+}
+
+impl Kept {
+    fn tell(&mut self, now: Instant, camera: &str, kind: ErrorKind) {
+        let (kind, count, detail) = (kind.as_str(), self.untold, self.detail.as_str());
+        warn!(camera, kind, count, detail, "camera errors");
+        self.untold = 0;
+        self.next = Some(now + SPACING);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
+mod tests {
+    use super::*;
+
+    /// Lines written, as (kind, count), by looking at what is kept before and after.
+    fn counts(log: &ErrorLog, kind: ErrorKind) -> u64 {
+        log.kinds[kind as usize].untold
+    }
+
+    #[test]
+    fn the_order_of_the_kinds_is_that_of_their_labels() {
+        for (n, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, n, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_rest_once_a_minute() {
+        let start = Instant::now();
+        let mut log = ErrorLog::default();
+        let mut told = 0;
+        // Ten a second, five minutes long.
+        for tenth in 0..3000 {
+            let now = start + Duration::from_millis(100) * tenth;
+            log.push(now, "door", ErrorKind::Loss, 1, "");
+            told += u64::from(counts(&log, ErrorKind::Loss) == 0);
+        }
+        assert_eq!(told, 5);
+    }
+
+    #[test]
+    fn what_was_kept_back_is_told_when_errors_end_too() {
+        let start = Instant::now();
+        let mut log = ErrorLog::default();
+        log.push(start, "door", ErrorKind::Picture, 1, "first");
+        log.push(start, "door", ErrorKind::Picture, 7, "rest");
+        assert_eq!(counts(&log, ErrorKind::Picture), 7);
+        log.poll(start + SPACING - Duration::from_millis(1), "door");
+        assert_eq!(counts(&log, ErrorKind::Picture), 7, "too soon");
+        log.poll(start + SPACING, "door");
+        assert_eq!(counts(&log, ErrorKind::Picture), 0);
+        assert_eq!(log.due, None);
+    }
+
+    #[test]
+    fn one_kind_does_not_hide_another() {
+        let now = Instant::now();
+        let mut log = ErrorLog::default();
+        log.push(now, "door", ErrorKind::Loss, 1, "");
+        log.push(now, "door", ErrorKind::Loss, 1, "");
+        log.push(now, "door", ErrorKind::Device, 1, "EIO");
+        assert_eq!(counts(&log, ErrorKind::Device), 0, "told");
+    }
+}
