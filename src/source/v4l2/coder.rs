@@ -293,6 +293,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::DeviceName;
@@ -313,7 +314,7 @@ mod tests {
         let gates = Mutex::new(vec![Some(gate), None]);
         let opener: Arc<EncoderOpener> = Arc::new(move |settings, _| {
             let gate = gates.lock().unwrap().pop().flatten();
-            let _ = gate.map(|gate| gate.recv());
+            let _ = gate.map(|gate| gate.recv_timeout(Duration::from_secs(20)));
             Ok(Box::new(Software::open(settings)?))
         });
         let format = PixelFormat::Grey;
