@@ -332,6 +332,7 @@ mod tests {
         let mut ticks = 0;
         let mut next = |coder: &mut Coder| {
             ticks += 3000;
+            assert!(coder.step().is_ok_and(|late| late.is_empty()));
             let coded = coder.code(&agreed, &[&picture], (ticks, Instant::now()));
             coded.ok().flatten().expect("a unit")
         };
