@@ -378,3 +378,36 @@ fn field(viewer: &UdpSocket) -> i32 {
     });
     field.expect("the receiver asked for it")
 }
+
+/// The kernel says that there is room to send again whenever a datagram has left: a loop that
+/// waited for that too would wake for nothing after every picture.
+#[tokio::test]
+async fn nothing_wakes_the_loop_but_what_arrives() {
+    const EPOLLIN: u32 = 0x1;
+    const EPOLLOUT: u32 = 0x4;
+    let _udp = open(true);
+    let mut waits = Vec::new();
+    for fd in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let is = |fd: &std::path::Path, kind: &str| {
+            std::fs::read_link(fd).is_ok_and(|link| link.to_string_lossy().starts_with(kind))
+        };
+        if !is(&fd.path(), "anon_inode:[eventpoll]") {
+            continue;
+        }
+        let info = std::path::Path::new("/proc/self/fdinfo").join(fd.file_name());
+        // `tfd: 9 events: 80002001 data: ...`, one line per descriptor (proc_pid_fdinfo(5)).
+        for line in std::fs::read_to_string(info).unwrap_or_default().lines() {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            if let ["tfd:", target, "events:", events, ..] = words[..]
+                && is(&fd.path().with_file_name(target), "socket:")
+            {
+                waits.push(u32::from_str_radix(events, 16).unwrap());
+            }
+        }
+    }
+    assert!(!waits.is_empty());
+    assert!(
+        waits.iter().all(|w| w & (EPOLLIN | EPOLLOUT) == EPOLLIN),
+        "{waits:x?}"
+    );
+}

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use mp4_atom::{Avcc, Co64, Ctts, Mdhd, Stco, Stsc, Stsz, StszSamples, Stts};
+use mp4_atom::{Avcc, Co64, Ctts, Decode, Mdhd, Stco, Stsc, Stsz, StszSamples, Stts};
 
 use super::boxes::{head, part, parts, read};
 use super::clip::{ClipError, MAX_PICTURE, Nals};
@@ -172,25 +172,33 @@ fn track(moov: &[u8]) -> Result<Track, ClipError> {
 }
 
 fn whole_track(mdia: &[u8], table: &[u8], avcc: Option<Avcc>) -> Result<Track, ClipError> {
-    let missing = ClipError::Broken;
-    let avcc = avcc.ok_or_else(|| missing("an H.264 track without its parameters (avcC)"))?;
+    let Some(avcc) = avcc else {
+        return Err(ClipError::Broken("an H.264 track without avcC"));
+    };
     if !(1..=4).contains(&avcc.length_size) {
-        return Err(missing("an H.264 track with a wrong length size"));
+        return Err(ClipError::Broken("an H.264 track with a wrong length size"));
     }
+    let clock: Mdhd = needed(mdia, b"mdhd", "an MP4 track without a clock")?;
     let short: Option<Stco> = read(table, b"stco")?;
     let long: Option<Co64> = read(table, b"co64")?;
     let short = short.into_iter().flat_map(|stco| stco.entries);
     let long = long.into_iter().flat_map(|co64| co64.entries);
-    let clock: Option<Mdhd> = read(mdia, b"mdhd")?;
     Ok(Track {
-        timescale: clock.map_or(0, |mdhd| u64::from(mdhd.timescale)),
+        timescale: u64::from(clock.timescale),
         avcc,
-        times: read(table, b"stts")?.ok_or_else(|| missing("an MP4 track without times (stts)"))?,
+        times: needed(table, b"stts", "an MP4 track without times")?,
         shifts: read(table, b"ctts")?,
-        sizes: read(table, b"stsz")?.ok_or_else(|| missing("an MP4 track without sizes (stsz)"))?,
-        runs: read(table, b"stsc")?.ok_or_else(|| missing("an MP4 track without places (stsc)"))?,
+        sizes: needed(table, b"stsz", "an MP4 track without sizes")?,
+        runs: needed(table, b"stsc", "an MP4 track without places")?,
         offsets: short.map(u64::from).chain(long).collect(),
     })
+}
+
+fn needed<T: Decode>(bytes: &[u8], kind: &[u8; 4], missing: &'static str) -> Result<T, ClipError> {
+    match read(bytes, kind)? {
+        Some(read) => Ok(read),
+        None => Err(ClipError::Broken(missing)),
+    }
 }
 
 /// Where every picture lies and when it comes, and how long all of them last (8.6 and 8.7).
