@@ -1,6 +1,7 @@
 //! Every pixel format that vivid has and Pinhole reads: captured through Pinhole's kernel layer,
 //! decoded by its decoder, and held against the picture that vivid itself gives as I420.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ fn every_format(multiplanar: u8) -> String {
     let mut names = Vec::new();
     let mut failed = Vec::new();
     for format in &known {
-        let psnr = captured_as(*format, queue).and_then(|picture| {
+        let psnr = captured_as(*format, queue, (640, 360), 0).and_then(|picture| {
             let psnr = match format {
                 // vivid's grey is not its luma: other weights, full range.
                 PixelFormat::Grey => picture.luma_psnr(&Picture::captured_grey(0, 640, 360)),
@@ -76,7 +77,7 @@ fn every_format(multiplanar: u8) -> String {
     )
 }
 
-fn known_formats() -> (Queue, Vec<PixelFormat>) {
+pub fn known_formats() -> (Queue, Vec<PixelFormat>) {
     let fd = sys::open(Path::new("/dev/video0")).unwrap();
     let queue = sys::capability(&fd)
         .unwrap()
@@ -91,14 +92,40 @@ fn known_formats() -> (Queue, Vec<PixelFormat>) {
     )
 }
 
-fn captured_as(format: PixelFormat, queue: Queue) -> Result<Picture, String> {
+/// Sets the format with so many bytes more than needed from row to row.
+fn padded(
+    fd: &OwnedFd,
+    format: PixelFormat,
+    queue: Queue,
+    size: (u32, u32),
+    padding: u32,
+) -> Result<Format, String> {
+    let set =
+        |wish: &Format| set_format(fd, queue, wish).map_err(|errno| format!("S_FMT: {errno}"));
+    let rows = |format: &Format| format.planes.first().map_or(0, |plane| plane.stride);
+    let mut wish = Format::ask(FourCc(format.fourcc()), size, 0);
+    let plain = rows(&set(&wish)?);
+    wish.planes[0].stride = plain + padding;
+    let mode = set(&wish)?;
+    if mode.fourcc.0 != format.fourcc() || (mode.width, mode.height) != size {
+        return Err(format!("S_FMT gave {mode:?}"));
+    }
+    if rows(&mode) != plain + padding {
+        return Err(format!("no padding of {padding} bytes: {mode:?}"));
+    }
+    Ok(mode)
+}
+
+/// A picture through our own layers; `padding` bytes are asked for behind each row.
+pub fn captured_as(
+    format: PixelFormat,
+    queue: Queue,
+    size: (u32, u32),
+    padding: u32,
+) -> Result<Picture, String> {
     let said = |what: &'static str| move |errno| format!("{what}: {errno}");
     let fd = Arc::new(sys::open(Path::new("/dev/video0")).map_err(said("open"))?);
-    let wish = Format::ask(FourCc(format.fourcc()), (640, 360), 0);
-    let mode = set_format(&fd, queue, &wish).map_err(said("S_FMT"))?;
-    if mode.fourcc.0 != format.fourcc() {
-        return Err("S_FMT gave another format".to_owned());
-    }
+    let mode = padded(&fd, format, queue, size, padding)?;
     let mut buffers =
         Buffers::new(fd.clone(), queue, 3, mode.planes.len()).map_err(said("REQBUFS"))?;
     while let Some(index) = buffers.free() {

@@ -14,13 +14,17 @@
 
 mod encoder;
 mod formats;
+mod gateway;
 mod machine;
 mod on_demand;
+mod overload;
 mod picture;
 mod rounds;
+mod sizes;
 mod usb;
 mod usb_camera;
 mod usb_descriptors;
+mod usb_h264;
 mod viewer;
 mod vivid;
 mod watch;
@@ -40,6 +44,7 @@ fn group(name: &str) -> Option<Vec<Case>> {
         "usb" => Some(usb::cases()),
         "encoder" => Some(encoder::cases()),
         "on-demand" => Some(on_demand::cases()),
+        "overload" => Some(overload::cases()),
         _ => None,
     }
 }
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["cases", name, part @ ..] => {
-            let cases = group(name).expect("vivid, rounds, usb, encoder or on-demand");
+            let cases = group(name).expect("vivid, rounds, usb, encoder, on-demand or overload");
             run(&cases, part.first().copied().unwrap_or_default())
         }
         ["view", url, seconds, limit] => {

@@ -1,12 +1,11 @@
 //! The whole program on a real driver: viewers come and go, and the camera is open exactly while
 //! somebody watches.
 
-use std::fs;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::Case;
-use crate::machine::{Holds, eventually, one_vivid};
+use crate::gateway::{Gateway, URL};
+use crate::machine::{eventually, one_vivid};
 use crate::viewer::Viewer;
 
 pub fn cases() -> Vec<Case> {
@@ -19,43 +18,16 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const URL: &str = "http://127.0.0.1:8080/whep/cam";
+const CAMERA: &str = "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\n\
+    encoder = \"software\"\non_demand = true\nlinger = \"0s\"";
 
-struct Gateway(Child);
-
-impl Gateway {
-    fn start() -> Self {
-        one_vivid();
-        let text = "[ice]\nport = 8555\nadvertise = [\"127.0.0.1\"]\n\
-            [limits]\nrequests = 1000\n\
-            [[camera]]\nname = \"cam\"\nsource = \"v4l2:/dev/video0\"\nsize = \"320x180\"\n\
-            encoder = \"software\"\non_demand = true\nlinger = \"0s\"\n";
-        fs::write("/tmp/pinhole.toml", text).unwrap();
-        let child = Command::new("./pinhole")
-            .args(["run", "--config", "/tmp/pinhole.toml"])
-            .stderr(fs::File::create("/tmp/pinhole.log").unwrap())
-            .spawn()
-            .unwrap();
-        eventually("pinhole serves", || {
-            std::net::TcpStream::connect("127.0.0.1:8080").is_ok()
-        });
-        Self(child)
-    }
-
-    fn holds(&self) -> Holds {
-        Holds::of(self.0.id())
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start() -> Gateway {
+    one_vivid();
+    Gateway::start(CAMERA)
 }
 
 fn opens_and_closes() -> String {
-    let gateway = Gateway::start();
+    let gateway = start();
     assert_eq!(gateway.holds().cameras, 0);
     let start = Instant::now();
     let mut viewer = Viewer::join(URL).unwrap();
@@ -76,7 +48,7 @@ fn opens_and_closes() -> String {
 
 /// Stays of different lengths: gone before the camera opens, while it opens, after pictures.
 fn joins_and_leaves() -> String {
-    let gateway = Gateway::start();
+    let gateway = start();
     let settle = || eventually("the camera is closed", || gateway.holds().cameras == 0);
     let mut before = None;
     let mut seen = 0;

@@ -47,6 +47,13 @@ impl Picture {
         Self::from_planes(width, height, [y, u, v], [width, half, half])
     }
 
+    /// The upper left part of it, of even sides.
+    pub fn cropped(&self, width: usize, height: usize) -> Self {
+        let [y, u, v] = &self.planes;
+        let half = self.width.div_ceil(2);
+        Self::from_planes(width, height, [y, u, v], [self.width, half, half])
+    }
+
     /// The same in grey.
     pub fn captured_grey(device: u32, width: usize, height: usize) -> Self {
         let y = raw(device, width, height, "GREY", width * height);

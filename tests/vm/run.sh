@@ -3,18 +3,22 @@
 # that is emulated: no KVM, no Docker, nothing but Debian's packages.
 #
 #   tests/vm/run.sh                     everything: at most 15 minutes, kit included
-#   tests/vm/run.sh GROUP [PART]        vivid, rounds, usb, encoder, on-demand, netns or outside;
-#                                       only the cases whose name holds PART
+#   tests/vm/run.sh GROUP [PART]        vivid, usb, encoder, m2m, on-demand, overload, netns, outside
+#                                       or rounds; only the cases whose name holds PART
 #
 # A line per case with its figures, a line per group, and at the end "N passed, M failed". The
 # last status is 0 only if nothing failed; 77: this machine cannot run it, with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-PACKAGES=(qemu-system-x86 cpio kmod xz-utils binutils busybox-static v4l-utils iproute2
-    make gcc-12 patch ffmpeg)
 skip() { echo "SKIP vm: $1"; exit 77; }
 [ "$(uname -m)" = x86_64 ] || skip "the machine is emulated for amd64 hosts only"
+command -v apt-cache >/dev/null || skip "needs Debian's packages"
+COMPILER=$(tests/vm/kit.sh compiler 2>/dev/null) ||
+    { [ "$(id -u)" = 0 ] && apt-get -qq update && COMPILER=$(tests/vm/kit.sh compiler); } ||
+    skip "apt knows no kernel: apt-get update"
+PACKAGES=(qemu-system-x86 cpio kmod xz-utils binutils busybox-static v4l-utils iproute2
+    make "$COMPILER" patch zstd ffmpeg)
 missing=()
 for package in "${PACKAGES[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -69,7 +73,7 @@ inside() {
     shift 2
     echo "vm: $name"
     tests/vm/boot.sh -t "$limit" -f "$PROGRAM:vm" "$@" -- "./vm cases $name '$PART'" 2>&1 |
-        tee "$WORK/log" | grep -av '^[0-9]* passed, ' || status=${PIPESTATUS[0]}
+        tee "$WORK/log" | grep --line-buffered -av '^[0-9]* passed, ' || status=${PIPESTATUS[0]}
     tally "$WORK/log" "$name" "$status" $((SECONDS - begun))
 }
 
@@ -81,7 +85,7 @@ those() {
     tests/vm/boot.sh -t "$limit" "$@" -- "($command) 2>/tmp/errors || { cat /tmp/errors; false; }" 2>&1 |
         sed -u 's/^test \(.*\) \.\.\. ok$/ok    \1/; s/^test \(.*\) \.\.\. FAILED$/FAIL  \1/
             s/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed;.*/\1 passed, \2 failed/' |
-        tee "$WORK/log" | grep -avE '^[0-9]* passed, |^$|^running ' || status=${PIPESTATUS[0]}
+        tee "$WORK/log" | grep --line-buffered -avE '^[0-9]* passed, |^$|^running ' || status=${PIPESTATUS[0]}
     tally "$WORK/log" "$name" "$status" $((SECONDS - begun))
 }
 
@@ -123,23 +127,29 @@ TOML
     tally "$WORK/log" outside "$status" $((SECONDS - begun))
 }
 
-GROUPS_ASKED=${1:-vivid usb encoder on-demand netns outside rounds} PART=${2:-}
+GROUPS_ASKED=${1:-vivid usb encoder m2m on-demand overload netns outside rounds} PART=${2:-}
 for group in $GROUPS_ASKED; do
     case $group in
-    vivid) inside vivid 240 ;;
-    rounds) inside rounds 400 ;;
+    vivid) inside vivid 600 ;;
+    rounds) inside rounds 900 ;;
     usb)
         frames
         pictures=()
         for file in "$WORK"/frames/*.jpg; do pictures+=(-f "$file:frames/$(basename "$file")"); done
-        inside usb 180 "${pictures[@]}"
+        inside usb 600 -f target/release/pinhole "${pictures[@]}"
         ;;
-    encoder) inside encoder 240 ;;
-    on-demand) inside on-demand 180 -f target/release/pinhole ;;
+    encoder) inside encoder 600 ;;
+    on-demand) inside on-demand 600 -f target/release/pinhole ;;
+    overload) inside overload 900 -f target/release/pinhole ;;
+    # The encoder alone, without a camera before it.
+    m2m)
+        those m2m 600 "PINHOLE_M2M_NODE=/dev/video0 ./m2m --test-threads=1 $PART" \
+            -m vh264 -f "$(program m2m):m2m"
+        ;;
     outside) outside ;;
     # Debian's kernel has what the host's may lack: VLANs.
     netns)
-        those netns 180 \
+        those netns 600 \
             "PINHOLE_NETNS_VLAN=real PINHOLE_NETNS_TEST=/job/netns PINHOLE_NETNS_PROGRAM=/job/pinhole
             export PINHOLE_NETNS_VLAN PINHOLE_NETNS_TEST PINHOLE_NETNS_PROGRAM; bash run.sh $PART" \
             -m veth -m 8021q -m sch_tbf -f target/release/pinhole -f tests/netns/run.sh \

@@ -1,7 +1,7 @@
 //! A USB camera made of software: plugged into the kernel's virtual host controller (vhci_hcd),
 //! driven by the real `uvcvideo`, and able to misbehave on demand.
 //!
-//! In: JPEG pictures, faults. Out: USB/IP messages on the socket that the controller was given.
+//! In: coded pictures, faults. Out: USB/IP messages on the socket that the controller was given.
 //! Not here: descriptors (usb_descriptors), what Pinhole makes of it (usb).
 
 use std::collections::VecDeque;
@@ -15,8 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pinhole::media::h264::{nal_type, nal_type_of, nal_units};
 
-use crate::usb_descriptors as usb;
+use crate::usb_descriptors::{self as usb, Offer};
 
 const HOST: &str = "/sys/devices/platform/vhci_hcd.0";
 
@@ -45,6 +46,10 @@ struct Switches {
     brightness: AtomicI32,
     brightness_set: AtomicU32,
     commits: AtomicU32,
+    is_hasty: AtomicBool,
+    key_frames_asked: AtomicU32,
+    key_frames_sent: AtomicU32,
+    wants_key_frame: AtomicBool,
 }
 
 /// The camera, plugged in until it is dropped or [`UsbCamera::unplug`]ged.
@@ -54,14 +59,14 @@ pub struct UsbCamera {
 }
 
 impl UsbCamera {
-    /// Plugs in a camera that shows `pictures` (JPEG, 640x480) over and over; one that `has_raw`
-    /// offers a ramp in YUYV too.
-    pub fn plug(pictures: Vec<Vec<u8>>, has_raw: bool) -> Self {
+    /// Plugs in a camera that shows `pictures` (640x480, coded as it offers them) over and over;
+    /// in YUYV it has a ramp.
+    pub fn plug(pictures: Vec<Vec<u8>>, offer: Offer) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let attach = format!("0 {} 65537 {HIGH_SPEED}", theirs.as_raw_fd());
         fs::write(format!("{HOST}/attach"), attach).expect("vhci_hcd takes a device at port 0");
         let switches = Arc::new(Switches::default());
-        let device = Device::new(ours, pictures, has_raw, switches.clone());
+        let device = Device::new(ours, pictures, offer, switches.clone());
         let thread = thread::spawn(move || {
             // The socket ends when the controller lets go of the device.
             let _ = device.run();
@@ -111,6 +116,17 @@ impl UsbCamera {
         (value, self.switches.brightness_set.load(Ordering::Relaxed))
     }
 
+    /// Sends all 30 pictures a second, whatever was agreed.
+    pub fn ignore_rate(&self) {
+        self.switches.is_hasty.store(true, Ordering::Relaxed);
+    }
+
+    /// H.264: how many key frames were asked for by the control, and sent.
+    pub fn key_frames(&self) -> (u32, u32) {
+        let asked = self.switches.key_frames_asked.load(Ordering::Relaxed);
+        (asked, self.switches.key_frames_sent.load(Ordering::Relaxed))
+    }
+
     /// How often a stream was begun.
     pub fn commits(&self) -> u32 {
         self.switches.commits.load(Ordering::Relaxed)
@@ -146,7 +162,7 @@ struct Sending {
 struct Device {
     socket: UnixStream,
     pictures: Vec<Vec<u8>>,
-    has_raw: bool,
+    offer: Offer,
     switches: Arc<Switches>,
     probe: [u8; usb::PROBE_LENGTH],
     commit: [u8; usb::PROBE_LENGTH],
@@ -161,13 +177,13 @@ impl Device {
     fn new(
         socket: UnixStream,
         pictures: Vec<Vec<u8>>,
-        has_raw: bool,
+        offer: Offer,
         switches: Arc<Switches>,
     ) -> Self {
         Self {
             socket,
             pictures,
-            has_raw,
+            offer,
             switches,
             probe: usb::completed(&[]),
             commit: usb::completed(&[]),
@@ -277,12 +293,13 @@ impl Device {
     /// What a control transfer reads; empty where it writes; `None` refuses it.
     fn control(&mut self, setup: &usb::Setup, data: &[u8]) -> Option<Vec<u8>> {
         if !setup.is_class {
-            return usb::standard(setup, self.has_raw);
+            return usb::standard(setup, self.offer);
         }
         match (setup.interface, setup.unit, setup.selector) {
             (1, 0, usb::VS_PROBE) => self.streaming(setup, data, false),
             (1, 0, usb::VS_COMMIT) => self.streaming(setup, data, true),
             (0, usb::PROCESSING_UNIT, usb::PU_BRIGHTNESS) => self.brightness(setup, data),
+            (0, usb::H264_UNIT, usb::PICTURE_TYPE) => self.picture_type(setup, data),
             _ => None,
         }
     }
@@ -333,6 +350,25 @@ impl Device {
         Some(value.to_le_bytes().to_vec())
     }
 
+    fn picture_type(&self, setup: &usb::Setup, data: &[u8]) -> Option<Vec<u8>> {
+        match setup.request {
+            usb::SET_CUR => {
+                if data == [0, 0, usb::IDR, 0] {
+                    self.switches.wants_key_frame.store(true, Ordering::Relaxed);
+                    let asked = &self.switches.key_frames_asked;
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Vec::new())
+            }
+            usb::GET_INFO => Some(vec![3]),
+            usb::GET_LEN => Some(vec![usb::PICTURE_TYPE_LENGTH as u8, 0]),
+            usb::GET_CUR | usb::GET_MIN | usb::GET_MAX | usb::GET_DEF => {
+                Some(vec![0; usb::PICTURE_TYPE_LENGTH])
+            }
+            _ => None, // as some do with GET_RES
+        }
+    }
+
     /// Fills the oldest waiting transfer with the next piece of the picture under way.
     fn send_payload(&mut self) -> io::Result<()> {
         let mut picture = match self.sending.take() {
@@ -357,11 +393,15 @@ impl Device {
 
     fn next_picture(&mut self) -> Sending {
         let now = Instant::now();
-        self.next_at = (self.next_at + usb::interval(&self.commit)).max(now);
-        let mut data = if usb::is_jpeg(&self.commit) {
-            self.pictures[self.shown % self.pictures.len()].clone()
-        } else {
-            moving_ramp(self.shown)
+        let interval = match self.switches.is_hasty.load(Ordering::Relaxed) {
+            true => Duration::from_secs(1) / 30,
+            false => usb::interval(&self.commit),
+        };
+        self.next_at = (self.next_at + interval).max(now);
+        let mut data = match (usb::is_coded(&self.commit), self.offer) {
+            (true, Offer::H264 { .. }) => self.next_coded(),
+            (true, _) => self.pictures[self.shown % self.pictures.len()].clone(),
+            (false, _) => moving_ramp(self.shown),
         };
         self.shown += 1;
         self.frame_id ^= FRAME_ID;
@@ -377,6 +417,28 @@ impl Device {
             at: 0,
             header,
         }
+    }
+}
+
+impl Device {
+    /// The next of the clip; the next of its key frames where one is wanted, since every one of
+    /// them may follow any picture.
+    fn next_coded(&mut self) -> Vec<u8> {
+        let count = self.pictures.len();
+        let is_key = |at: usize| {
+            let mut nals = nal_units(&self.pictures[at % count]);
+            nals.any(|nal| nal_type_of(nal) == nal_type::IDR)
+        };
+        if self.switches.wants_key_frame.swap(false, Ordering::Relaxed) {
+            let ahead = (self.shown..self.shown + count).find(|at| is_key(*at));
+            self.shown = ahead.expect("a clip has key frames");
+        }
+        if is_key(self.shown) {
+            self.switches
+                .key_frames_sent
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        self.pictures[self.shown % count].clone()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the camera of `usb_camera` says about itself: USB 2.0 chapter 9, USB Video Class 1.0.
+//! What the camera of `usb_camera` says about itself: USB 2.0 chapter 9, USB Video Class 1.1.
 //!
 //! In: control requests. Out: descriptors, stream parameters.
 //! Not here: transfers (usb_camera).
@@ -20,8 +20,16 @@ pub const VS_COMMIT: u8 = 2;
 pub const PU_BRIGHTNESS: u8 = 2;
 pub const PROCESSING_UNIT: u8 = 2;
 
-/// Bytes of a probe or commit block in UVC 1.0 (table 4-47).
-pub const PROBE_LENGTH: usize = 26;
+/// The extension unit of cameras that code H.264, and its control for key frames (USB Video Class
+/// H.264 Payload 1.0, section 3.3.9).
+pub const H264_UNIT: u8 = 4;
+pub const PICTURE_TYPE: u8 = 9;
+pub const PICTURE_TYPE_LENGTH: usize = 4;
+/// The kind of picture that it asks for.
+pub const IDR: u8 = 1;
+
+/// Bytes of a probe or commit block in UVC 1.1 (table 4-75).
+pub const PROBE_LENGTH: usize = 34;
 /// Bytes of one payload, header included: what the driver puts into one transfer.
 pub const MAX_PAYLOAD: usize = 16_384;
 
@@ -30,7 +38,21 @@ const HEIGHT: u16 = 480;
 const FRAME_BYTES: u32 = 640 * 480 * 2;
 /// In units of 100 ns: 30, 15 and 5 pictures per second.
 const INTERVALS: [u32; 3] = [333_333, 666_666, 2_000_000];
-const JPEG: u8 = 1;
+
+/// What the camera has in its list of formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    Jpeg,
+    /// YUYV too.
+    JpegAndRaw,
+    /// With or without the control for key frames.
+    H264 {
+        obeys: bool,
+    },
+}
+
+/// The number of JPEG, or H.264, in that list.
+const CODED: u8 = 1;
 const YUYV: u8 = 2;
 
 /// The eight bytes that begin a control transfer.
@@ -58,9 +80,8 @@ impl Setup {
     }
 }
 
-/// Standard requests (USB 2.0, 9.4): descriptors, and those that every device must take. A camera
-/// that `has_raw` offers YUYV beside JPEG.
-pub fn standard(setup: &Setup, has_raw: bool) -> Option<Vec<u8>> {
+/// Standard requests (USB 2.0, 9.4): descriptors, and those that every device must take.
+pub fn standard(setup: &Setup, offer: Offer) -> Option<Vec<u8>> {
     const GET_STATUS: u8 = 0;
     const GET_DESCRIPTOR: u8 = 6;
     const GET_CONFIGURATION: u8 = 8;
@@ -72,7 +93,7 @@ pub fn standard(setup: &Setup, has_raw: bool) -> Option<Vec<u8>> {
         // The descriptor's type stands where a class request has its selector.
         GET_DESCRIPTOR => match setup.selector {
             1 => Some(device()),
-            2 => Some(configuration(has_raw)),
+            2 => Some(configuration(offer)),
             3 => string(setup.index),
             _ => None,
         },
@@ -85,7 +106,7 @@ pub fn completed(asked: &[u8]) -> [u8; PROBE_LENGTH] {
     let mut block = [0; PROBE_LENGTH];
     let known = asked.len().min(PROBE_LENGTH);
     block[..known].copy_from_slice(&asked[..known]);
-    block[2] = block[2].clamp(JPEG, YUYV);
+    block[2] = block[2].clamp(CODED, YUYV);
     block[3] = 1;
     let wished = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
     let interval = INTERVALS.into_iter().find(|i| *i >= wished);
@@ -102,9 +123,9 @@ pub fn interval(block: &[u8; PROBE_LENGTH]) -> Duration {
     Duration::from_nanos(u64::from(ticks) * 100)
 }
 
-/// The block chooses JPEG, not YUYV.
-pub fn is_jpeg(block: &[u8; PROBE_LENGTH]) -> bool {
-    block[2] == JPEG
+/// The block chooses JPEG or H.264, not YUYV.
+pub fn is_coded(block: &[u8; PROBE_LENGTH]) -> bool {
+    block[2] == CODED
 }
 
 fn device() -> Vec<u8> {
@@ -128,34 +149,50 @@ fn string(index: u8) -> Option<Vec<u8>> {
     Some(d)
 }
 
-fn configuration(has_raw: bool) -> Vec<u8> {
+fn configuration(offer: Offer) -> Vec<u8> {
     let mut body = vec![8, 0x0b, 0, 2, 0x0e, 3, 0, 0]; // both interfaces are one video function
-    body.extend(control_interface());
-    body.extend(streaming_interface(has_raw));
+    body.extend(control_interface(offer));
+    body.extend(streaming_interface(offer));
     let total = (9 + body.len() as u16).to_le_bytes();
     let mut d = vec![9, 2, total[0], total[1], 2, 1, 0, 0x80, 250];
     d.append(&mut body);
     d
 }
 
-fn control_interface() -> Vec<u8> {
+fn control_interface(offer: Offer) -> Vec<u8> {
     let mut units = vec![
         18, 0x24, 2, 1, 0x01, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0,
     ]; // camera
     units.extend([11, 0x24, 5, PROCESSING_UNIT, 1, 0, 0, 2, 0x01, 0x00, 0]); // brightness
-    units.extend([9, 0x24, 3, 3, 0x01, 0x01, 0, PROCESSING_UNIT, 0]); // to the host
+    let mut last = PROCESSING_UNIT;
+    if offer == (Offer::H264 { obeys: true }) {
+        units.extend([27, 0x24, 6, H264_UNIT]);
+        units.extend(b"\x41\x76\x9e\xa2\x04\xde\xe3\x47\x8b\x2b\xf4\x34\x1a\xff\x00\x3b"); // its GUID
+        units.extend([1, 1, last, 2, 0x00, 0x01, 0]); // one control, one source: bit 8
+        last = H264_UNIT;
+    }
+    units.extend([9, 0x24, 3, 3, 0x01, 0x01, 0, last, 0]); // to the host
     let total = (13 + units.len() as u16).to_le_bytes();
     let clock = 48_000_000_u32.to_le_bytes();
     let mut d = vec![9, 4, 0, 0, 0, 0x0e, 1, 0, 0];
-    d.extend([13, 0x24, 1, 0x00, 0x01, total[0], total[1]]);
+    d.extend([13, 0x24, 1, 0x10, 0x01, total[0], total[1]]);
     d.extend(clock.into_iter().chain([1, 1]));
     d.append(&mut units);
     d
 }
 
-fn streaming_interface(has_raw: bool) -> Vec<u8> {
-    let mut formats = vec![11, 0x24, 6, JPEG, 1, 0, 1, 0, 0, 0, 0];
-    formats.extend(frame(7));
+fn streaming_interface(offer: Offer) -> Vec<u8> {
+    let mut formats = Vec::new();
+    if let Offer::H264 { .. } = offer {
+        formats.extend([28, 0x24, 0x10, CODED, 1]); // frame-based
+        formats.extend(b"H264\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"); // its GUID
+        formats.extend([16, 1, 0, 0, 0, 0, 1]);
+        formats.extend(coded_frame());
+    } else {
+        formats.extend([11, 0x24, 6, CODED, 1, 0, 1, 0, 0, 0, 0]);
+        formats.extend(frame(7));
+    }
+    let has_raw = offer == Offer::JpegAndRaw;
     if has_raw {
         formats.extend([27, 0x24, 4, YUYV, 1]);
         formats.extend(b"YUY2\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"); // its GUID
@@ -172,6 +209,19 @@ fn streaming_interface(has_raw: bool) -> Vec<u8> {
     d.resize(d.len() + usize::from(count), 0); // no control of any format
     d.append(&mut formats);
     d.extend([7, 5, 0x81, 2, 0x00, 0x02, 0]); // bulk, 512 bytes
+    d
+}
+
+/// As [`frame`], where pictures have no size in bytes of their own.
+fn coded_frame() -> Vec<u8> {
+    let mut d = vec![26 + 4 * INTERVALS.len() as u8, 0x24, 0x11, 1, 0];
+    d.extend(WIDTH.to_le_bytes().into_iter().chain(HEIGHT.to_le_bytes()));
+    for word in [100_000, 4_000_000, INTERVALS[0]] {
+        d.extend(u32::to_le_bytes(word));
+    }
+    d.push(INTERVALS.len() as u8);
+    d.extend([0, 0, 0, 0]); // bytes from row to row: none
+    d.extend(INTERVALS.into_iter().flat_map(u32::to_le_bytes));
     d
 }
 

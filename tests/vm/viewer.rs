@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use openh264::decoder::Decoder;
+use openh264::formats::YUVSource;
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaData, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -25,6 +26,8 @@ pub struct Viewer {
     decoder: Decoder,
     /// When each decoded picture came.
     pub pictures: Vec<Instant>,
+    /// Width and height of the last one.
+    pub size: (usize, usize),
     pub undecodable: u32,
     asked: Instant,
 }
@@ -32,6 +35,10 @@ pub struct Viewer {
 impl Viewer {
     /// Joins `http://ADDRESS:PORT/whep/CAMERA`.
     pub fn join(url: &str) -> Result<Self, String> {
+        Self::join_within(url, PATIENCE)
+    }
+
+    fn join_within(url: &str, patience: Duration) -> Result<Self, String> {
         let rest = url.strip_prefix("http://").ok_or("http:// only")?;
         let (server, path) = rest.split_once('/').ok_or("no path")?;
         let now = Instant::now();
@@ -42,7 +49,8 @@ impl Viewer {
         let mut api = rtc.sdp_api();
         let mid = api.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
         let (offer, pending) = api.apply().unwrap();
-        let reply = request(server, "POST", &format!("/{path}"), &offer.to_sdp_string())?;
+        let offer = offer.to_sdp_string();
+        let reply = request(server, "POST", &format!("/{path}"), &offer, patience)?;
         if reply.status != 201 {
             return Err(format!("POST: {} {}", reply.status, reply.body));
         }
@@ -59,6 +67,7 @@ impl Viewer {
             session: reply.location,
             decoder: Decoder::new().unwrap(),
             pictures: Vec::new(),
+            size: (0, 0),
             undecodable: 0,
             asked: now,
         })
@@ -120,8 +129,10 @@ impl Viewer {
     }
 
     fn decode(&mut self, data: &MediaData) {
-        let shown = data.contiguous && matches!(self.decoder.decode(&data.data), Ok(Some(_)));
-        if shown {
+        if data.contiguous
+            && let Ok(Some(picture)) = self.decoder.decode(&data.data)
+        {
+            self.size = picture.dimensions();
             self.pictures.push(Instant::now());
             return;
         }
@@ -136,7 +147,7 @@ impl Viewer {
 
     /// Leaves as a browser does.
     pub fn leave(mut self) -> Result<(), String> {
-        let reply = request(&self.server, "DELETE", &self.session, "")?;
+        let reply = request(&self.server, "DELETE", &self.session, "", PATIENCE)?;
         self.rtc.disconnect();
         match reply.status {
             200 => Ok(()),
@@ -145,19 +156,42 @@ impl Viewer {
     }
 }
 
+/// The body of `http://SERVER/PATH`.
+pub fn get(server: &str, path: &str) -> String {
+    let reply = request(server, "GET", path, "", PATIENCE).unwrap();
+    assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+    reply.body
+}
+
 struct Reply {
     status: u16,
     location: String,
     body: String,
 }
 
-fn request(server: &str, method: &str, path: &str, body: &str) -> Result<Reply, String> {
-    exchange(server, method, path, body).map_err(|error| format!("{method} {path}: {error}"))
+/// For an answer, from a gateway on a machine that is emulated and has no processor to spare.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn request(
+    server: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<Reply, String> {
+    let answer = exchange(server, method, path, body, patience);
+    answer.map_err(|error| format!("{method} {path}: {error}"))
 }
 
-fn exchange(server: &str, method: &str, path: &str, body: &str) -> std::io::Result<Reply> {
+fn exchange(
+    server: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> std::io::Result<Reply> {
     let mut stream = TcpStream::connect(server)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(patience))?;
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
@@ -190,7 +224,8 @@ fn exchange(server: &str, method: &str, path: &str, body: &str) -> std::io::Resu
 pub fn report(url: &str, seconds: u64, limit: u64) -> ExitCode {
     let start = Instant::now();
     let mut viewer = loop {
-        match Viewer::join(url) {
+        // Short: a connection from before the machine was up is answered by nobody.
+        match Viewer::join_within(url, Duration::from_secs(10)) {
             Ok(viewer) => break viewer,
             Err(error) if start.elapsed() > Duration::from_secs(60) => {
                 println!("FAIL  a viewer outside of the machine joins: {error}");

@@ -9,6 +9,7 @@ use crate::Case;
 use crate::formats;
 use crate::machine::{Rival, bind, control, load_vivid, one_vivid, quiet_picture, unbind};
 use crate::picture::Picture;
+use crate::sizes;
 use crate::watch::{LIMIT, Watch};
 
 /// Small and quick, for whatever is not about sizes.
@@ -28,8 +29,20 @@ pub fn cases() -> Vec<Case> {
             "the picture is the one that the camera shows",
             shows_what_it_captures,
         ),
-        Case("each size is captured as asked", sizes),
+        Case("each size is captured as asked", sizes::sizes),
+        Case(
+            "large pictures are captured whole, in every layout",
+            sizes::large,
+        ),
+        Case(
+            "rows with padding and sides that are no multiple of 16",
+            sizes::odd,
+        ),
         Case("the frame rate is held", rates),
+        Case(
+            "a source of 60 pictures a second is held to 10",
+            faster_than_asked,
+        ),
         Case("two buffers per picture are read as one", multi_planar),
         Case("the device is let go when it is closed", closes),
         Case("a wrapping sequence number is no loss", sequence_wrap),
@@ -53,7 +66,14 @@ pub fn cases() -> Vec<Case> {
         Case("REQBUFS refused at the start", reqbufs_error),
         Case("STREAMON refused at the start", streamon_error),
         Case("busy: told, and taken over when it is free", busy),
-        Case("no signal on HDMI", no_signal),
+        Case(
+            "no signal on HDMI: told, and back with the signal",
+            no_signal,
+        ),
+        Case(
+            "no signal from the start: told, and plays when there is one",
+            no_signal_yet,
+        ),
     ]
 }
 
@@ -71,27 +91,6 @@ fn shows_what_it_captures() -> String {
     let psnr = watch.picture_after(5).psnr(&reference);
     assert!(psnr >= 30.0, "PSNR {psnr:.1} dB");
     format!("PSNR {psnr:.1} dB after capture, coding and decoding")
-}
-
-fn sizes() -> String {
-    one_vivid();
-    let mut told = Vec::new();
-    for (width, height) in [(320, 180), (640, 360), (640, 480), (1280, 720)] {
-        let lines = format!(
-            "source = \"v4l2:/dev/video0\"\nsize = \"{width}x{height}\"\nencoder = \"software\""
-        );
-        let start = Instant::now();
-        let mut watch = playing(&lines);
-        let took = start.elapsed();
-        let picture = watch.picture_after(0);
-        assert_eq!((picture.width, picture.height), (width, height));
-        told.push(format!(
-            "{width}x{height} first picture {:.2} s",
-            took.as_secs_f32()
-        ));
-        watch.close();
-    }
-    told.join(", ")
 }
 
 fn rates() -> String {
@@ -121,6 +120,24 @@ fn rates() -> String {
         watch.close();
     }
     told.join("; ")
+}
+
+/// An HDMI source sends what it sends: nobody agreed to 10.
+fn faster_than_asked() -> String {
+    load_vivid("node_types=0x1 input_types=0x3");
+    quiet_picture(0);
+    let mut watch = playing(&format!("{SMALL}\nfps = 10"));
+    let ticks: Vec<i64> = (0..=100).map(|_| watch.unit().ticks).collect();
+    let rate = 100.0 * 90_000.0 / (ticks[100] - ticks[0]) as f64;
+    let mut steps: Vec<i64> = ticks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.sort_unstable();
+    let beat = 90_000.0 / steps[50] as f64;
+    let said = watch.tail().to_owned();
+    watch.close();
+    // Never more; a busy host costs some, but the beat between those that come is the one asked for.
+    assert!(rate <= 10.5, "{rate:.2} per second: {said}");
+    assert!((9.5..=10.5).contains(&beat), "a beat of {beat:.2}: {said}");
+    format!("{rate:.2} per second by the source's clock, on a beat of {beat:.2}")
 }
 
 fn multi_planar() -> String {
@@ -313,16 +330,53 @@ fn busy() -> String {
     )
 }
 
-fn no_signal() -> String {
+const HDMI: &str = "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\nfps = 10\n\
+    encoder = \"software\"";
+
+fn hdmi() {
     load_vivid("node_types=0x1 input_types=0x3");
     quiet_picture(0);
-    let mut watch = playing("source = \"v4l2:/dev/video0\"\nencoder = \"software\"\nfps = 5");
+}
+
+/// vivid, as many grabbers, goes on delivering pictures without a signal: of noise.
+fn no_signal() -> String {
+    hdmi();
+    let mut watch = playing(HDMI);
+    let mut told = Vec::new();
+    for (mode, words) in [(1, "no signal"), (2, "cannot be locked on to")] {
+        let ride = watch.ride_out(
+            || control(0, &format!("dv_timings_signal_mode={mode}")),
+            || {
+                // Long enough for several attempts, none of which may show noise.
+                std::thread::sleep(Duration::from_secs(3));
+                control(0, "dv_timings_signal_mode=0");
+            },
+        );
+        assert_eq!(ride.reason, DownReason::NoSignal, "{}", ride.detail);
+        assert!(ride.detail.contains(words), "{}", ride.detail);
+        assert!(ride.detail.contains("HDMI"), "{}", ride.detail);
+        assert!(ride.told < TOLD * 2 * 3, "{}", ride.words());
+        let ride = ride.within(BACK);
+        told.push(format!("\"{}\": {}", ride.detail, ride.words()));
+    }
+    told.join("; ")
+}
+
+fn no_signal_yet() -> String {
+    hdmi();
     control(0, "dv_timings_signal_mode=1");
-    let (units, errors, downs) = watch.during(Duration::from_secs(4));
+    let mut watch = Watch::open(HDMI);
+    let (reason, detail) = watch.down();
+    assert_eq!(reason, DownReason::NoSignal, "{detail}");
+    let (units, ..) = watch.during(Duration::from_secs(3));
+    assert_eq!(units, 0, "noise was shown: {}", watch.tail());
     control(0, "dv_timings_signal_mode=0");
-    watch.unit();
-    // vivid, as many grabbers, goes on delivering pictures without a signal.
+    let back = Instant::now();
+    watch.key_frame();
+    let took = back.elapsed();
+    assert!(took < BACK * 3, "{took:?}");
     format!(
-        "without a signal {units} pictures in 4 s, {errors} errors, {downs} restarts; plays after it"
+        "\"{detail}\"; picture {} ms after the signal came",
+        took.as_millis()
     )
 }

@@ -147,6 +147,18 @@ impl Watch {
         (self.units - units, self.errors - errors, self.downs - downs)
     }
 
+    /// Decodes one unit.
+    pub fn decode(&mut self, unit: &AccessUnit) -> Option<Picture> {
+        let decoded = self
+            .decoder
+            .decode(&unit.data)
+            .expect("what was coded decodes")?;
+        let (width, height) = decoded.dimensions();
+        let (y, c, _) = decoded.strides();
+        let planes = [decoded.y(), decoded.u(), decoded.v()];
+        Some(Picture::from_planes(width, height, planes, [y, c, c]))
+    }
+
     /// The decoded picture of the `n`th unit from the next key frame on (rate control needs a
     /// few pictures to spend its bits on a still scene).
     pub fn picture_after(&mut self, n: usize) -> Picture {
@@ -154,20 +166,7 @@ impl Watch {
         let mut unit = self.key_frame();
         let mut shown = None;
         for _ in 0..=n {
-            let decoded = self
-                .decoder
-                .decode(&unit.data)
-                .expect("what was coded decodes");
-            if let Some(yuv) = decoded {
-                let (width, height) = yuv.dimensions();
-                let (y, c, _) = yuv.strides();
-                shown = Some(Picture::from_planes(
-                    width,
-                    height,
-                    [yuv.y(), yuv.u(), yuv.v()],
-                    [y, c, c],
-                ));
-            }
+            shown = self.decode(&unit).or(shown);
             unit = self.unit();
         }
         shown.expect("a picture was decoded")

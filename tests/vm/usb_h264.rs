@@ -1,0 +1,226 @@
+//! A USB camera that codes H.264 itself, through the real `uvcvideo`: passed on untouched, begun
+//! at key frames, asked for them where it can be asked.
+
+use std::time::{Duration, Instant};
+
+use pinhole::media::h264::{nal_type, nal_type_of, nal_units};
+use pinhole::media::{AccessUnit, Demand, SourceEvent};
+use pinhole::source::encode::{Coded, Encoder, Picture, Settings, Software};
+use pinhole::source::pattern::{Moment, Painter};
+
+use crate::Case;
+use crate::gateway::{Gateway, URL};
+use crate::machine::shell;
+use crate::usb::{CAMERA, plug_with};
+use crate::usb_camera::UsbCamera;
+use crate::usb_descriptors::Offer;
+use crate::viewer::Viewer;
+use crate::watch::Watch;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case("H.264 of a camera is passed on as it is", passed_on),
+        Case(
+            "a camera with the control for it codes a key frame when asked",
+            forced,
+        ),
+        Case("a lost picture is followed by a key frame", lost),
+        Case(
+            "who joins between two key frames sees the last one at once",
+            joins_late,
+        ),
+    ]
+}
+
+const FPS: u64 = 15;
+/// Pictures from key frame to key frame.
+const GROUP: usize = 75;
+
+/// Two groups of pictures; parameter sets stand before the first one alone, as many cameras have
+/// it.
+fn clip() -> Vec<Vec<u8>> {
+    let settings = Settings {
+        width: 640,
+        height: 480,
+        fps: FPS as u32,
+        ceiling: 1_000_000,
+    };
+    let mut encoder = Software::open(&settings).unwrap();
+    let mut painter = Painter::new(640, 480, "usb", "H.264");
+    let mut clip = Vec::new();
+    for number in 0.. {
+        let elapsed = Duration::from_secs(number) / FPS as u32;
+        painter.draw(&Moment {
+            number,
+            elapsed,
+            wall: elapsed,
+        });
+        if clip.len() % GROUP == 0 {
+            encoder.force_key_frame();
+        }
+        let picture: Picture<'_> = painter
+            .picture(number as i64 * 6000, Instant::now())
+            .unwrap();
+        let Coded::Unit(unit) = encoder.encode(&picture).unwrap() else {
+            continue; // rate control left it out: nothing refers to it
+        };
+        let is_key_frame = clip.len() % GROUP == 0;
+        assert_eq!(unit.is_key_frame, is_key_frame);
+        let is_kept = |nal: &&[u8]| clip.is_empty() || !is_parameter_set(nal);
+        let nals = nal_units(&unit.data).filter(is_kept);
+        let whole = nals.flat_map(|nal| [&[0, 0, 0, 1], nal].concat()).collect();
+        clip.push(whole);
+        if clip.len() == 2 * GROUP {
+            break;
+        }
+    }
+    clip
+}
+
+fn is_parameter_set(nal: &[u8]) -> bool {
+    matches!(nal_type_of(nal), nal_type::SPS | nal_type::PPS)
+}
+
+fn plug(obeys: bool) -> (UsbCamera, Vec<Vec<u8>>) {
+    let clip = clip();
+    (plug_with(clip.clone(), Offer::H264 { obeys }), clip)
+}
+
+/// The camera plays; whether it says that it can be asked for key frames.
+fn playing() -> (Watch, bool) {
+    let mut watch = Watch::open(CAMERA);
+    let can_force = watch.until("Playing", |event| match event {
+        SourceEvent::Playing(abilities) => {
+            assert!(!abilities.can_change_rate, "nothing is encoded here");
+            Some(abilities.can_force_key_frame)
+        }
+        _ => None,
+    });
+    (watch, can_force)
+}
+
+fn picture_of(unit: &AccessUnit) -> Vec<&[u8]> {
+    let nals = nal_units(&unit.data);
+    nals.filter(|nal| !is_parameter_set(nal)).collect()
+}
+
+fn passed_on() -> String {
+    let (_camera, clip) = plug(false);
+    let (mut watch, can_force) = playing();
+    assert!(!can_force, "this one has no control for it");
+    let first = watch.unit();
+    assert!(first.is_key_frame, "it begins with a key frame");
+    let mut key_frames = 0;
+    let mut unit = first;
+    let mut at = clip.len();
+    let all = GROUP + 20;
+    for _ in 0..all {
+        let kinds: Vec<u8> = nal_units(&unit.data).map(nal_type_of).collect();
+        if unit.is_key_frame {
+            key_frames += 1;
+            let expected = [nal_type::SPS, nal_type::PPS, nal_type::IDR];
+            assert_eq!(kinds, expected, "a key frame tells how to decode it");
+        }
+        let here = clip.iter().position(|picture| {
+            let nals = nal_units(picture).filter(|nal| !is_parameter_set(nal));
+            nals.collect::<Vec<_>>() == picture_of(&unit)
+        });
+        let here = here.expect("bit for bit what the camera sent");
+        assert!(
+            at == clip.len() || here == (at + 1) % clip.len(),
+            "{at}, then {here}"
+        );
+        at = here;
+        watch.decode(&unit);
+        unit = watch.unit();
+    }
+    assert!(key_frames >= 2);
+    assert_eq!((watch.errors, watch.downs), (0, 0), "{}", watch.tail());
+    let tail = watch.tail().to_owned();
+    assert!(tail.contains("coded by the camera"), "{tail}");
+    watch.close();
+    format!("{all} pictures in a row as they were sent, {key_frames} key frames with SPS and PPS")
+}
+
+fn forced() -> String {
+    let (camera, _) = plug(true);
+    let (mut watch, can_force) = playing();
+    assert!(
+        can_force,
+        "uvcvideo was not told of the control: {}",
+        watch.tail()
+    );
+    watch.key_frame();
+    let mut worst = 0;
+    for _ in 0..5 {
+        watch.unit();
+        watch.unit();
+        let (asked, before) = (camera.key_frames().0, watch.units);
+        watch.demand(Demand::KeyFrame);
+        watch.key_frame();
+        worst = worst.max(watch.units - before);
+        assert_eq!(camera.key_frames().0, asked + 1);
+    }
+    assert!(
+        worst < GROUP as u64 / 3,
+        "only the {worst}. picture was one"
+    );
+    watch.close();
+    format!("5 of 5 asked for by the control, at worst the {worst}. picture after the wish")
+}
+
+fn lost() -> String {
+    shell("modprobe uvcvideo && echo 0 >/sys/module/uvcvideo/parameters/nodrop");
+    let (camera, _) = plug(true);
+    let (mut watch, _) = playing();
+    watch.key_frame();
+    watch.unit();
+    camera.fail_next();
+    let after = watch.until("picture after a loss", |event| match event {
+        SourceEvent::Unit(unit) if unit.after_loss => Some(unit),
+        _ => None,
+    });
+    assert!(after.is_key_frame, "{}", watch.tail());
+    let (asked, _) = camera.key_frames();
+    assert!(asked >= 1, "nobody asked for it");
+    assert_eq!(watch.downs, 0, "{}", watch.tail());
+    watch.close();
+    format!("the picture after the gap is a key frame, asked for {asked} time(s)")
+}
+
+/// Judged by what the camera sent: no key frame of its own came to the newcomer's help.
+fn joins_late() -> String {
+    let (camera, _) = plug(false);
+    let _gateway = Gateway::start(CAMERA);
+    let mut early = Viewer::join(URL).unwrap();
+    let limit = Duration::from_secs(60);
+    early.watch(limit, |v| v.pictures.len() > 3).unwrap();
+    // Wait for a fresh group, so that its end is far.
+    let (_, sent) = camera.key_frames();
+    early
+        .watch(limit, |_| camera.key_frames().1 > sent)
+        .unwrap();
+    let seen = early.pictures.len();
+    early.watch(limit, |v| v.pictures.len() > seen + 5).unwrap();
+    let (_, before) = camera.key_frames();
+    let joined = Instant::now();
+    let mut late = Viewer::join(URL).unwrap();
+    late.watch(limit, |v| !v.pictures.is_empty()).unwrap();
+    let (asked, after) = camera.key_frames();
+    let first = joined.elapsed();
+    assert!(!late.pictures.is_empty(), "the newcomer saw nothing");
+    assert_eq!(
+        (asked, after),
+        (0, before),
+        "it waited for the camera's next key frame"
+    );
+    late.watch(limit, |v| v.pictures.len() > GROUP + 10)
+        .unwrap();
+    assert!(late.pictures.len() > GROUP + 10 && late.undecodable == 0);
+    late.leave().unwrap();
+    early.leave().unwrap();
+    format!(
+        "first picture {} ms after the join, 5 pictures into a group of {GROUP}, none undecodable",
+        first.as_millis()
+    )
+}
