@@ -40,15 +40,43 @@ fn watch_until(
     viewer: &mut Viewer,
     is_so: impl Fn(&Value) -> bool,
 ) -> Value {
-    let until = Instant::now() + LIMIT;
+    let found = watch_for(LIMIT, gateway, viewer, is_so);
+    found.unwrap_or_else(|camera| panic!("not {what}: {camera}"))
+}
+
+/// The camera as wanted, or as it was in the end.
+fn watch_for(
+    limit: Duration,
+    gateway: &Gateway,
+    viewer: &mut Viewer,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<Value, Value> {
+    let until = Instant::now() + limit;
     loop {
         viewer.watch(Duration::from_millis(500), |_| false).unwrap();
         let camera = gateway.camera();
         if is_so(&camera) {
-            return camera;
+            return Ok(camera);
         }
-        assert!(Instant::now() < until, "not {what}: {camera}");
+        if Instant::now() > until {
+            return Err(camera);
+        }
     }
+}
+
+/// Takes more and more of the coder's processor until the pictures get smaller: what that takes
+/// differs from host to host, and too much would be a coder that hangs.
+fn squeezed(gateway: &Gateway, viewer: &mut Viewer) -> (Value, Greedy) {
+    let mut last = Value::Null;
+    for niceness in [-5, -8, -11, -14] {
+        let greedy = Greedy::start(niceness);
+        let is_smaller = |camera: &Value| (1..1280).contains(&number(camera, "width"));
+        match watch_for(Duration::from_secs(45), gateway, viewer, is_smaller) {
+            Ok(camera) => return (camera, greedy),
+            Err(camera) => last = camera,
+        }
+    }
+    panic!("never smaller: {last}");
 }
 
 fn too_slow() -> String {
@@ -63,8 +91,8 @@ fn too_slow() -> String {
     viewer.watch(LIMIT, |v| !v.pictures.is_empty()).unwrap();
     assert_eq!(viewer.size, (1280, 720));
     pin(gateway.process());
-    // A tenth is left for the coder; this machine may be too slow without that, its host may not.
-    let _greedy = Greedy::start(-10);
+    // This machine may be too slow as it is; where its host is quick, it is made so.
+    let greedy = Greedy::start(-5);
     let slower = watch_until("overloaded", &gateway, &mut viewer, is_overloaded);
     // First fewer, of the same size.
     let (fps, width) = (number(&slower, "fps"), number(&slower, "width"));
@@ -76,16 +104,9 @@ fn too_slow() -> String {
     assert!(cost > 0.0 && time > 0.0, "{slower}");
     assert!((gateway.metric("camera_overloaded") - 1.0).abs() < 0.1);
     assert!(gateway.metric("camera_coding_seconds") > 0.0);
-    let smaller = watch_until("smaller", &gateway, &mut viewer, |camera| {
-        number(camera, "width") < 1280
-    });
+    drop(greedy);
+    let (smaller, _greedy) = squeezed(&gateway, &mut viewer);
     assert_eq!(number(&smaller, "fps"), 10, "size goes last: {smaller}");
-    // Until it fits, or nothing smaller is left.
-    let settled = watch_until("settled", &gateway, &mut viewer, |camera| {
-        let before = number(camera, "width");
-        std::thread::sleep(Duration::from_secs(1));
-        before == number(&gateway.camera(), "width") && before < 1280
-    });
     let undecodable = viewer.undecodable;
     let now = viewer.pictures.len();
     viewer
@@ -104,9 +125,9 @@ fn too_slow() -> String {
     format!(
         "30 to {fps} fps at {cost:.0} of {time:.0} ms, then {}x{} at {} fps; the same viewer decoded \
          {seen} pictures, the last of {}x{}, {undecodable} undecodable, no restart",
-        number(&settled, "width"),
-        number(&settled, "height"),
-        number(&settled, "fps"),
+        number(&smaller, "width"),
+        number(&smaller, "height"),
+        number(&smaller, "fps"),
         size.0,
         size.1
     )
