@@ -175,7 +175,7 @@ fn pin(process: u32) {
 fn recovers() -> String {
     one_vivid();
     let gateway = Gateway::start(
-        "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\nfps = 15\nencoder = \"software\"",
+        "source = \"v4l2:/dev/video0\"\nsize = \"640x480\"\nfps = 15\nencoder = \"software\"",
     );
     let mut viewer = Viewer::join(URL).unwrap();
     viewer.watch(LIMIT, |v| v.pictures.len() > 10).unwrap();
@@ -185,6 +185,7 @@ fn recovers() -> String {
         "{before}"
     );
     pin(gateway.process());
+    // A picture must cost more than the moment that the scheduler grants whoever has slept.
     let greedy = Greedy::start(-20);
     let begun = Instant::now();
     let slow = watch_until("overloaded", &gateway, &mut viewer, is_overloaded);
@@ -199,7 +200,7 @@ fn recovers() -> String {
     assert!(took > Duration::from_secs(25), "{took:?}");
     assert_eq!(
         (number(&after, "width"), number(&after, "height")),
-        (320, 180)
+        (640, 480)
     );
     let now = viewer.pictures.len();
     viewer
