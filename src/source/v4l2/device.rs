@@ -170,7 +170,7 @@ impl Opener for Kernel {
         let rate = set_rate(&node, queue, &mut choice);
         notes.insert(0, format!("{}: {}", path.display(), choice.why));
         notes.extend(rate);
-        notes.extend(signal);
+        notes.extend(signal::note(&signal));
         let fd = node
             .duplicate()
             .map_err(|errno| refused(&path, "duplicating", errno))?;
@@ -187,6 +187,7 @@ impl Opener for Kernel {
                 stream,
                 can_force,
                 input,
+                signal,
             }),
             agreed: agreed(&format, &choice),
             notes,
@@ -423,6 +424,8 @@ struct KernelCamera {
     can_force: bool,
     /// Its number, where there are any.
     input: Option<u32>,
+    /// What it was set up for.
+    signal: Signal,
 }
 
 /// Both kinds of queues.
@@ -519,15 +522,10 @@ impl Camera for KernelCamera {
     }
 
     fn take_change(&mut self) -> Option<String> {
-        if !sys::source_changed(self.stream.fd()) {
-            return None;
-        }
-        match sys::signal(self.stream.fd()) {
-            Signal::Here(timings) => Some(timings.to_string()),
-            Signal::Untold => Some("another format".to_owned()),
-            // Nothing to open it for. It tells again when there is a signal.
-            Signal::Faulty(_) => None,
-        }
+        let fd = self.stream.fd();
+        sys::source_changed(fd)
+            .then(|| signal::change(fd, &self.signal))
+            .flatten()
     }
 
     fn missing(&self) -> Option<String> {

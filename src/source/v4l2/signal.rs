@@ -39,18 +39,36 @@ pub(super) fn still_missing(fd: impl AsFd, input: u32, shared: &Shared) -> Optio
     }
 }
 
-/// Has an HDMI input expect what it receives. What it is comes back, for a person.
-pub(super) fn follow(node: &Node, path: &Path) -> Result<Option<String>, End> {
+/// Has an HDMI input expect what it receives, and tells what that is.
+pub(super) fn follow(node: &Node, path: &Path) -> Result<Signal, End> {
     // Before it is asked for: no change falls between the two. Most cameras have no such events.
     let _ = sys::watch_source(node.fd());
-    match sys::signal(node.fd()) {
-        Signal::Untold => Ok(None),
-        Signal::Faulty(fault) => Ok(Some(format!("there is {fault} at the input"))),
-        Signal::Here(timings) => {
-            let set = sys::set_timings(node.fd(), &timings);
-            set.map_err(|errno| refused(path, "setting the timings", errno))?;
-            Ok(Some(format!("the input receives {timings}")))
-        }
+    let signal = sys::signal(node.fd());
+    if let Signal::Here(timings) = &signal {
+        let set = sys::set_timings(node.fd(), timings);
+        set.map_err(|errno| refused(path, "setting the timings", errno))?;
+    }
+    Ok(signal)
+}
+
+/// What is received, for a person.
+pub(super) fn note(signal: &Signal) -> Option<String> {
+    match signal {
+        Signal::Untold => None,
+        Signal::Faulty(fault) => Some(format!("there is {fault} at the input")),
+        Signal::Here(timings) => Some(format!("the input receives {timings}")),
+    }
+}
+
+/// What the source has changed to since it was `followed`. Drivers tell of changes that are none,
+/// and of ours, too.
+pub(super) fn change(fd: impl AsFd, followed: &Signal) -> Option<String> {
+    match (sys::signal(fd), followed) {
+        (Signal::Here(now), Signal::Here(before)) if now == *before => None,
+        (Signal::Here(now), _) => Some(now.to_string()),
+        (Signal::Untold, _) => Some("another format".to_owned()),
+        // Nothing to open it for. It tells again when there is a signal.
+        (Signal::Faulty(_), _) => None,
     }
 }
 
