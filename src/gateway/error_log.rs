@@ -68,7 +68,7 @@ impl ErrorLog {
 impl Kept {
     fn tell(&mut self, now: Instant, camera: &str, kind: ErrorKind) {
         let (kind, count, detail) = (kind.as_str(), self.untold, self.detail.as_str());
-        warn!(camera, kind, count, detail, "camera errors");
+        warn!(%camera, kind, count, detail, "camera errors");
         self.untold = 0;
         self.next = Some(now + SPACING);
     }
