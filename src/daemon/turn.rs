@@ -34,33 +34,11 @@ enum Woken {
     Nothing,
 }
 
-/// Requests of one turn, up to their bound.
-struct Calls {
-    left: usize,
-}
-
-impl Calls {
-    fn new() -> Self {
-        Self { left: CALLS }
-    }
-
-    fn has_room(&self) -> bool {
-        self.left > 0
-    }
-
-    /// A join is dear (keys, an answer): after it nothing more is taken.
-    fn count(&mut self, call: Call) -> Call {
-        self.left = match call.command {
-            Command::Open { .. } => 0,
-            Command::Patch { .. }
-            | Command::Close { .. }
-            | Command::Find { .. }
-            | Command::Cameras
-            | Command::Sessions
-            | Command::Health
-            | Command::Metrics => self.left.saturating_sub(1),
-        };
-        call
+/// What a request takes of [`CALLS`]: all of it for a join, which is dear (keys, an answer).
+fn cost(call: &Call) -> usize {
+    match matches!(call.command, Command::Open { .. }) {
+        true => CALLS,
+        false => 1,
     }
 }
 
@@ -149,10 +127,13 @@ impl Turn {
             self.daemon.timings.lag.record(lag);
         }
         self.watchdog.feed(now);
-        let mut calls = Calls::new();
+        let mut room = CALLS;
         match woken {
             Woken::Event(id, event) => self.take_event(now, id, event),
-            Woken::Call(call) => self.take_call(now, calls.count(call)),
+            Woken::Call(call) => {
+                room -= cost(&call);
+                self.take_call(now, call);
+            }
             Woken::Time | Woken::Datagrams | Woken::Nothing => {}
         }
         self.take_events(now);
@@ -161,7 +142,7 @@ impl Turn {
             self.daemon.gateway.handle_timeout(now.into_std());
         }
         self.hand_out();
-        self.take_calls(now, calls);
+        self.take_calls(now, room);
         self.daemon.timings.turn.record(now.elapsed());
         received
     }
@@ -198,11 +179,12 @@ impl Turn {
         })
     }
 
-    fn take_calls(&mut self, now: Instant, mut calls: Calls) {
-        while calls.has_room()
+    fn take_calls(&mut self, now: Instant, mut room: usize) {
+        while room > 0
             && let Ok(call) = self.daemon.calls.try_recv()
         {
-            self.take_call(now, calls.count(call));
+            room = room.saturating_sub(cost(&call));
+            self.take_call(now, call);
         }
     }
 

@@ -9,6 +9,7 @@ mod demands;
 pub mod encode;
 pub mod file;
 mod inbox;
+mod left_out;
 pub mod pattern;
 pub mod rtsp;
 pub mod speed;

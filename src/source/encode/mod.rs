@@ -23,6 +23,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::config::EncoderChoice;
+use crate::media::{AccessUnit, Codec, Stages};
 
 pub use choose::{Chosen, Machine, Makers, Opened};
 pub use failures::{FIRST_RETRY, Failures};
@@ -111,6 +112,21 @@ pub struct Unit {
     pub ticks: i64,
     /// As in the picture.
     pub taken: Instant,
+}
+
+impl Unit {
+    /// As a source hands it on, after a picture that was handed on too.
+    pub fn into_access_unit(self, stages: Stages) -> AccessUnit {
+        AccessUnit {
+            codec: Codec::H264,
+            data: self.data,
+            is_key_frame: self.is_key_frame,
+            ticks: self.ticks,
+            received: self.taken,
+            after_loss: false,
+            stages,
+        }
+    }
 }
 
 /// How an encoder is set up.

@@ -11,12 +11,11 @@ use super::Opener;
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
 use crate::config::Pattern;
-use crate::media::{
-    Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
-};
+use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, SourceEvent, Stages};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
+use crate::source::left_out::Tally;
 use crate::source::tolerance::{Tolerance, Verdict};
 use crate::source::worker::{End, Gone, Listened, Worker};
 
@@ -37,7 +36,7 @@ pub(super) fn run(worker: &mut Worker, maker: &Maker<'_>) -> Result<End, Gone> {
     report_load(worker, &mut run)?;
     loop {
         if worker.listen(Some(run.pace.due()))? == Listened::Closed {
-            debug!(camera = worker.name, left_out = ?run.left_out, "closed");
+            debug!(camera = worker.name, left_out = ?run.left_out.all, "closed");
             return Ok(End::Closed);
         }
         if let Some(error) = step(worker, &mut run)? {
@@ -63,7 +62,9 @@ pub(super) fn run(worker: &mut Worker, maker: &Maker<'_>) -> Result<End, Gone> {
         if worker.place()?.is_some() {
             report_load(worker, &mut run)?;
         }
-        tell_left_out(worker, &mut run)?;
+        if let Some(some) = run.left_out.take_due(Instant::now()) {
+            worker.tell(SourceEvent::LeftOut(some))?;
+        }
     }
 }
 
@@ -85,8 +86,7 @@ pub(super) fn open(worker: &Worker, maker: &Maker<'_>) -> Result<Run, EncodeErro
         last_ticks: -1,
         after_loss: false,
         tolerance: Tolerance::new(maker.max_errors),
-        left_out: LeftOut::default(),
-        told: (LeftOut::default(), start),
+        left_out: Tally::new(start),
         overload: Overload::new(full),
         reporter: Reporter::default(),
         step: None,
@@ -135,12 +135,12 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
 /// One beat: at most one picture. An error of the encoder is handed back.
 pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
     let taken = Instant::now();
-    run.left_out.late += run.pace.take(taken);
+    run.left_out.all.late += run.pace.take(taken);
     if std::mem::take(&mut worker.orders.key_frame) {
         run.encoder.force_key_frame();
     }
     let Some(place) = worker.place()? else {
-        run.left_out.full += 1;
+        run.left_out.all.full += 1;
         return Ok(None);
     };
     run.follow(worker.orders.bitrate, &worker.name);
@@ -150,17 +150,6 @@ pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeEr
         Err(error) => return Ok(Some(error)),
     }
     Ok(None)
-}
-
-/// Has the pictures counted that were left out.
-fn tell_left_out(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
-    let (told, at) = run.told;
-    let now = Instant::now();
-    if run.left_out == told || now < at + TELL_EVERY {
-        return Ok(());
-    }
-    run.told = (run.left_out, now);
-    worker.tell(SourceEvent::LeftOut(run.left_out.since(told)))
 }
 
 /// What the encoder and painter of a run are made by.
@@ -206,9 +195,7 @@ pub(super) struct Run {
     last_ticks: i64,
     after_loss: bool,
     tolerance: Tolerance,
-    left_out: LeftOut,
-    /// What of `left_out` was told, and when.
-    told: (LeftOut, Instant),
+    left_out: Tally,
     overload: Overload,
     reporter: Reporter,
     /// To be taken before the next picture.
@@ -257,13 +244,8 @@ impl Run {
     fn hand_on(&mut self, unit: Unit, stages: Stages) -> AccessUnit {
         self.tolerance.on_handed_on();
         AccessUnit {
-            codec: Codec::H264,
-            data: unit.data,
-            is_key_frame: unit.is_key_frame,
-            ticks: unit.ticks,
-            received: unit.taken,
             after_loss: std::mem::take(&mut self.after_loss),
-            stages,
+            ..unit.into_access_unit(stages)
         }
     }
 }
@@ -279,6 +261,3 @@ fn failed(reason: DownReason, error: &EncodeError) -> End {
 fn wall_clock() -> Duration {
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
-
-/// Pictures left out are told at most so often.
-const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -24,10 +24,9 @@ use super::shared::{Outlet, Stopped};
 use super::signal;
 use super::sys::{Dequeued, Ready};
 use crate::config::{self, EncoderChoice};
-use crate::media::{
-    Abilities, AccessUnit, Codec, DownReason, ErrorKind, LeftOut, SourceEvent, Stages,
-};
+use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
 use crate::source::encode::{EncodeError, Encoder, News, Settings};
+use crate::source::left_out::Tally;
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::tolerance::{Tolerance, Verdict};
 
@@ -83,7 +82,7 @@ impl Job<'_> {
             }
         };
         let end = run.live(notes).ok();
-        debug!(camera = self.name, surplus = run.surplus, left_out = ?run.left_out, "run over");
+        debug!(camera = self.name, surplus = run.surplus, left_out = ?run.left_out.all, "run over");
         let played = run.played();
         told(Ended { end, played });
         let Run { camera, work, .. } = run;
@@ -114,9 +113,7 @@ struct Run<'a> {
     last_buffer: Instant,
     /// Pictures beyond the rate that is wanted.
     surplus: u64,
-    left_out: LeftOut,
-    /// What of `left_out` was told, and when.
-    told: (LeftOut, Instant),
+    left_out: Tally,
     /// When the input was last looked at.
     looked_at: Instant,
 }
@@ -177,8 +174,7 @@ impl<'a> Run<'a> {
             last_unit: None,
             last_buffer: now,
             surplus: 0,
-            left_out: LeftOut::default(),
-            told: (LeftOut::default(), now),
+            left_out: Tally::new(now),
             looked_at: now,
         })
     }
@@ -193,7 +189,9 @@ impl<'a> Run<'a> {
     /// Until it fails or is stopped; whatever was lost is counted.
     fn live(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
         let end = self.play(notes)?;
-        self.tell_left_out()?;
+        if let Some(last) = self.left_out.take(Instant::now()) {
+            self.job.outlet.tell(SourceEvent::LeftOut(last))?;
+        }
         Ok(end)
     }
 
@@ -228,8 +226,8 @@ impl<'a> Run<'a> {
                 return Ok(end);
             }
             self.report_load()?;
-            if self.told.1.elapsed() >= TELL_EVERY {
-                self.tell_left_out()?;
+            if let Some(some) = self.left_out.take_due(Instant::now()) {
+                self.job.outlet.tell(SourceEvent::LeftOut(some))?;
             }
         }
     }
@@ -365,7 +363,7 @@ impl<'a> Run<'a> {
     fn newest(&mut self) -> nix::Result<Dequeued> {
         let mut buffer = self.camera.take()?;
         let lost = self.sequence.lost_before(buffer.sequence);
-        self.left_out.lost += u64::from(lost);
+        self.left_out.all.lost += u64::from(lost);
         if matches!(self.work, Work::Pass { .. }) {
             if lost > 0 {
                 self.break_chain(ErrorKind::Loss);
@@ -377,9 +375,9 @@ impl<'a> Run<'a> {
             if buffer.is_damaged() || !self.camera.has_more() {
                 break;
             }
-            self.left_out.late += 1;
+            self.left_out.all.late += 1;
             buffer = self.camera.take()?;
-            self.left_out.lost += u64::from(self.sequence.lost_before(buffer.sequence));
+            self.left_out.all.lost += u64::from(self.sequence.lost_before(buffer.sequence));
         }
         Ok(buffer)
     }
@@ -393,7 +391,7 @@ impl<'a> Run<'a> {
     ) -> Result<Result<(), Fault>, Stopped> {
         let outlet = self.job.outlet;
         let Some(place) = outlet.reserve()? else {
-            self.left_out.full += 1;
+            self.left_out.all.full += 1;
             self.break_chain(ErrorKind::Loss);
             return Ok(Ok(()));
         };
@@ -502,15 +500,6 @@ impl<'a> Run<'a> {
             pace: Pace::Soon,
         }))
     }
-
-    /// Has the pictures counted that were left out.
-    fn tell_left_out(&mut self) -> Result<(), Stopped> {
-        let (told, _) = std::mem::replace(&mut self.told, (self.left_out, Instant::now()));
-        match self.left_out.since(told) {
-            nothing if nothing == LeftOut::default() => Ok(()),
-            some => self.job.outlet.tell(SourceEvent::LeftOut(some)),
-        }
-    }
 }
 
 /// Decoder and encoder, or what passes coded pictures on.
@@ -576,5 +565,3 @@ fn pass_one(
 const SLICE: Duration = Duration::from_millis(50);
 /// Buffers that are skipped for a newer one at a time.
 const MAX_DRAIN: usize = 32;
-/// Pictures left out are told at most so often.
-const TELL_EVERY: Duration = Duration::from_secs(1);

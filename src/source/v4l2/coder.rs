@@ -14,13 +14,13 @@ use super::device::Agreed;
 use super::scale::Scaled;
 use crate::config::{self, EncoderChoice};
 use crate::media::pixel::PixelFormat;
-use crate::media::{AccessUnit, Codec, ErrorKind, Load, Stages};
+use crate::media::{AccessUnit, ErrorKind, Load, Stages};
 use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
 use crate::source::encode::away::{Making, Progress, let_go};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Overload, Step};
 use crate::source::encode::{
-    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings, Unit,
+    Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings,
 };
 
 pub(super) struct Coder {
@@ -149,7 +149,7 @@ impl Coder {
         });
         let last = units
             .into_iter()
-            .map(|unit| of_unit(unit, Stages::default()));
+            .map(|unit| unit.into_access_unit(Stages::default()));
         last.collect()
     }
 
@@ -199,7 +199,7 @@ impl Coder {
             decode: ready - begun,
             encode: finished - ready,
         };
-        Ok(Some(of_unit(unit, stages)))
+        Ok(Some(unit.into_access_unit(stages)))
     }
 
     /// Goes on at another rate at once, at another size as soon as there is an encoder for it:
@@ -250,18 +250,6 @@ impl Coder {
             self.encoder.set_bitrate(bps)?;
         }
         Ok(last)
-    }
-}
-
-fn of_unit(unit: Unit, stages: Stages) -> AccessUnit {
-    AccessUnit {
-        codec: Codec::H264,
-        data: unit.data,
-        is_key_frame: unit.is_key_frame,
-        ticks: unit.ticks,
-        received: unit.taken,
-        after_loss: false,
-        stages,
     }
 }
 

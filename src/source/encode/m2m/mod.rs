@@ -152,29 +152,6 @@ impl Hardware {
         Ok(())
     }
 
-    /// The units of all pictures that the device still has, oldest first. It can be used on, and
-    /// begins with a key frame then.
-    ///
-    /// # Errors
-    /// A call that failed, or no end within [`SILENCE`].
-    fn finish(&mut self) -> Result<Vec<Unit>, EncodeError> {
-        let stopped = sys::encoder_drain(&*self.fd, true);
-        self.check("stop", stopped)?;
-        let deadline = Instant::now() + SILENCE;
-        while !self.collect()? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(self.silent());
-            }
-            let waited = sys::wait(&*self.fd, left);
-            if self.check("wait for the end", waited)?.failed && !self.collect()? {
-                return Err(Call(&self.path).error("wait for the end", Errno::EIO));
-            }
-        }
-        self.reset()?;
-        Ok(self.done.drain(..).collect())
-    }
-
     /// Begins a stream anew after a drain. `V4L2_ENC_CMD_START` would do by the book, but leaves
     /// some drivers saying `EPIPE` for ever.
     fn reset(&mut self) -> Result<(), EncodeError> {
@@ -370,8 +347,23 @@ impl Encoder for Hardware {
         "V4L2 M2M"
     }
 
+    /// An end that does not come within [`SILENCE`] is an error.
     fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
-        self.finish()
+        let stopped = sys::encoder_drain(&*self.fd, true);
+        self.check("stop", stopped)?;
+        let deadline = Instant::now() + SILENCE;
+        while !self.collect()? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.silent());
+            }
+            let waited = sys::wait(&*self.fd, left);
+            if self.check("wait for the end", waited)?.failed && !self.collect()? {
+                return Err(Call(&self.path).error("wait for the end", Errno::EIO));
+            }
+        }
+        self.reset()?;
+        Ok(self.done.drain(..).collect())
     }
 }
 
