@@ -33,8 +33,9 @@ pub struct Speed {
 impl Speed {
     /// Into how many parts openh264 is to cut its pictures, each with a thread of its own.
     ///
-    /// Two take two thirds of the time for about the same work (2 x86 cores, all of the picture
-    /// moving: 720p 3.5 to 2.4 ms, 1080p 9.3 to 6.7 ms), and cost no quality; but 10 MB more
+    /// Two take less than half of the time (2 idle x86 cores, all of the picture moving: 720p 3.3
+    /// to 1.3 ms, 1080p 7.9 to 3.0 ms; two thirds of it while others want the cores, too), and
+    /// cost no quality; but 10 MB more
     /// memory at 720p, and smoothness: with more than one slice openh264 steers its bits by whole
     /// pictures only and leaves out more of them after a key frame (of 90 pictures with two key
     /// frames 4 to 11, with one slice 2 to 5). So only where one thread would need more than
