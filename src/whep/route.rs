@@ -125,6 +125,7 @@ pub(super) fn is_strict(request: &Request) -> bool {
 
 fn try_admit(policy: &Policy, request: &Request) -> Result<Admitted, Problem> {
     policy.check_host(request)?;
+    check_target(request)?;
     let resource = resource(request.uri.path());
     if request.method == Method::OPTIONS {
         if matches!(resource, Resource::Nothing) {
@@ -143,6 +144,17 @@ fn try_admit(policy: &Policy, request: &Request) -> Result<Admitted, Problem> {
         }
     }
     resource.admit(request)
+}
+
+/// The target is a path, alone or behind a host. `CONNECT`'s form, a host alone, names nothing here,
+/// and `*` asks `OPTIONS` of the server as a whole (RFC 9112 section 3.2).
+fn check_target(request: &Request) -> Result<(), Problem> {
+    let path = request.uri.path();
+    if path.starts_with('/') || (path == "*" && request.method == Method::OPTIONS) {
+        return Ok(());
+    }
+    let detail = "the target of a request must be a path that begins with /";
+    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
 }
 
 /// The page that asks for the token looks like the rest: these files say nothing of cameras.

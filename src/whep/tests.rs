@@ -341,6 +341,29 @@ fn the_api_asks_the_loop_and_other_paths_are_files() {
 }
 
 #[test]
+fn a_target_is_a_path_alone_or_behind_a_host() {
+    let policy = open_policy();
+    let action = route(
+        &policy,
+        &request("GET", "http://127.0.0.1:8080", &[]),
+        b"",
+    );
+    assert!(matches!(action, Action::File(path) if path == "/"));
+    let whole = request("GET", "http://127.0.0.1:8080/api/cameras", &[]);
+    assert_eq!(asked(&policy, &whole, ""), Command::Cameras);
+    assert_eq!(status(&policy, "OPTIONS", "*", &[]), 200);
+    // The form of CONNECT, of which HTTP libraries make a URI without a path.
+    for (method, uri) in [
+        ("GET", "127.0.0.1:8080"),
+        ("CONNECT", "127.0.0.1:8080"),
+        ("OPTIONS", "127.0.0.1:8080"),
+        ("GET", "*"),
+    ] {
+        assert_eq!(status(&policy, method, uri, &[]), 400, "{method} {uri}");
+    }
+}
+
+#[test]
 fn stages_are_told_in_milliseconds_and_only_those_that_there_are() {
     let mut stages = StageTimings::default();
     for micros in [900, 900, 900, 15_123] {

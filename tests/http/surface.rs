@@ -85,6 +85,9 @@ async fn every_path_answers_and_head_leaves_the_connection_in_step() {
         ("GET", "/metrics", &[], "", 200),
         ("GET", "/nothing.js", &[], "", 404),
         ("GET", "/", &["Host: evil.example"], "", 421),
+        ("OPTIONS", "*", &[], "", 200),
+        ("GET", "*", &[], "", 400),
+        ("GET", "127.0.0.1:8080", &[], "", 400),
     ] {
         let reply = client.request(method, uri, headers, body).await;
         assert_eq!(reply.status, status, "{method} {uri}: {reply:?}");
