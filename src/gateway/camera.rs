@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::error_log::ErrorLog;
 use super::viewer::ViewerId;
@@ -13,9 +13,10 @@ use crate::media::frame::Frame;
 use crate::media::{Abilities, CameraId, Demand, DownReason, ErrorKind, Load, SourceEvent};
 use crate::whep::status::{ErrorCounts, StageTimings};
 
-/// Bytes of a datagram that are not payload: RTP header 12, playout delay 8, the number of what is
-/// sent again 2 (RFC 4588 section 4), SRTP tag 16 at most (RFC 7714 section 13); in whole words.
-const RTP_ROOM: usize = 40;
+/// Bytes of a datagram that are not payload: RTP header 12, playout delay 12 at most (8, unless the
+/// viewer numbers its extensions beyond 14, RFC 8285 section 4.3), the number of what is sent again
+/// 2 (RFC 4588 section 4), SRTP tag 16 at most (RFC 7714 section 13); in whole words.
+const RTP_ROOM: usize = 44;
 /// Notes kept of one run of a source; the oldest goes first.
 const MAX_NOTES: usize = 8;
 
@@ -172,6 +173,14 @@ impl Camera {
                 Reaction::Restarted
             }
         }
+    }
+
+    /// What it was given made it panic, and is dropped: its stream begins anew at a key frame.
+    pub(super) fn on_panic(&mut self, now: Instant) -> Reaction {
+        error!(camera = %self.config.name, "a picture made its hub panic and was dropped");
+        self.on_errors(now, ErrorKind::Picture, 1, "it made the hub panic");
+        self.hub.renew();
+        Reaction::Restarted
     }
 
     fn on_frame(&mut self, now: Instant, frame: &Frame) {

@@ -156,8 +156,11 @@ impl Gateway {
             return Err(Refusal::StaleETag);
         }
         // Some clients send `*` with every PATCH: only new credentials tell a restart.
-        let is_restart =
-            fragment.ufrag.is_some() && fragment.ufrag.as_deref() != viewer.session.remote_ufrag();
+        let ufrag = fragment.ufrag.as_deref();
+        if ufrag.is_some() && ufrag == viewer.session.old_remote_ufrag() {
+            return Ok(Outcome::Trickled); // late: from before the last restart, and of no use
+        }
+        let is_restart = ufrag.is_some() && ufrag != viewer.session.remote_ufrag();
         if !is_restart {
             self.with_viewer(id, |viewer, _| {
                 viewer.session.add_candidates(now, &fragment.candidates);
@@ -179,6 +182,7 @@ impl Gateway {
             .map_err(|error| Refusal::BadFragment(error.to_string()))?;
         let viewer = self.viewers.get_mut(&id).ok_or(Refusal::UnknownSession)?;
         viewer.etag = fresh.clone();
+        viewer.on_restart(now);
         self.demux.name(viewer.session.local_ufrag().to_owned(), id);
         self.with_viewer(id, |_, _| {});
         debug!(viewer = id.0, "ice restart");

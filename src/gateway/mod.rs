@@ -175,11 +175,22 @@ impl Gateway {
 
     /// Takes what a source says.
     pub fn handle_source(&mut self, now: Instant, id: CameraId, event: SourceEvent) {
+        self.with_camera(now, id, |camera| camera.on_event(now, event));
+    }
+
+    /// A camera's bytes are a stranger's, too: a panic over them costs its stream up to the next
+    /// key frame.
+    fn with_camera(
+        &mut self,
+        now: Instant,
+        id: CameraId,
+        act: impl FnOnce(&mut Camera) -> camera::Reaction,
+    ) {
         let Some(camera) = self.cameras.get_mut(id.0 as usize) else {
             return;
         };
-        let reaction = camera.on_event(now, event);
-        match reaction {
+        let reaction = catch_unwind(AssertUnwindSafe(|| act(camera)));
+        match reaction.unwrap_or_else(|_| camera.on_panic(now)) {
             camera::Reaction::None => {}
             camera::Reaction::Restarted => self.for_viewers_of(id, |viewer| {
                 viewer.session.await_key_frame();
@@ -329,6 +340,13 @@ impl Gateway {
         if let Some(id) = self.viewers.keys().nth(nth).copied() {
             self.with_viewer(id, |_, _| panic!("broken on purpose"));
         }
+    }
+
+    /// Makes this camera's hub panic, for the test that this costs no more than pictures.
+    #[doc(hidden)]
+    #[allow(clippy::panic)]
+    pub fn break_camera(&mut self, now: Instant, id: CameraId) {
+        self.with_camera(now, id, |_| panic!("broken on purpose"));
     }
 
     /// How much is held, for tests that look for growth.

@@ -37,6 +37,10 @@ pub(super) struct Viewer {
     path: Option<SocketAddr>,
     /// Half-open until then, or expired then.
     deadline: Option<Instant>,
+    /// An ICE restart that has found no path by then finds nobody: media goes on over the old path
+    /// meanwhile, and nothing else would tell that the viewer is not there any more (RFC 7675).
+    restart_deadline: Option<Instant>,
+    setup_timeout: Duration,
     session_age: Option<Duration>,
     /// With `ice.advertise`, one for each family at most.
     aliases: Vec<Alias>,
@@ -79,28 +83,40 @@ impl Viewer {
             is_broken: false,
             path: None,
             deadline: Some(now + new.setup_timeout),
+            restart_deadline: None,
+            setup_timeout: new.setup_timeout,
             session_age: new.session_age,
             aliases: aliases(&new.advertised),
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
-        let session = self.session.poll_timeout();
-        self.deadline.map_or(session, |at| at.min(session))
+        let deadlines = [self.deadline, self.restart_deadline].into_iter().flatten();
+        deadlines.fold(self.session.poll_timeout(), Instant::min)
     }
 
     pub(super) fn on_timeout(&mut self, now: Instant) {
-        if self.deadline.is_none_or(|at| at > now) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        let is_lost = is_due(self.restart_deadline);
+        if !is_lost && !is_due(self.deadline) {
             self.session.handle_timeout(now);
             return;
         }
-        self.deadline = None;
+        (self.deadline, self.restart_deadline) = (None, None);
         let why = match self.session.state() {
             State::Connecting => End::HalfOpen,
+            State::Waiting | State::CatchingUp | State::Playing if is_lost => End::ConsentLost,
             State::Waiting | State::CatchingUp | State::Playing => End::Expired,
             State::Ended => return,
         };
         self.session.close(why);
+    }
+
+    /// ICE was restarted. One that is not connected yet has its deadline.
+    pub(super) fn on_restart(&mut self, now: Instant) {
+        if self.session.state() != State::Connecting {
+            self.restart_deadline = Some(now + self.setup_timeout);
+        }
     }
 
     fn on_connected(&mut self) {
@@ -207,6 +223,7 @@ impl Gateway {
                     debug!(viewer = id.0, took = ?now - viewer.opened, "viewer connected");
                     self.answer_need(now, id, Need::Join);
                 }
+                Event::Reconnected => viewer.restart_deadline = None,
                 Event::KeyFrameNeeded(reason) => {
                     let is_early = reason == KeyFrameReason::Requested
                         && viewer.session.is_key_frame_on_its_way(now);
@@ -214,7 +231,11 @@ impl Gateway {
                     if is_early {
                         continue;
                     }
-                    self.answer_need(now, id, Need::Recovery);
+                    let need = match reason {
+                        KeyFrameReason::Skipped => Need::Skip,
+                        KeyFrameReason::Requested | KeyFrameReason::Unrepairable => Need::Recovery,
+                    };
+                    self.answer_need(now, id, need);
                 }
                 Event::Trouble(error) => {
                     info!(viewer = id.0, error, "trouble in the handshake of a viewer");
@@ -235,18 +256,25 @@ impl Gateway {
 
     /// Gives a viewer something that decodes by itself, as soon as its camera allows.
     fn answer_need(&mut self, now: Instant, id: ViewerId, need: Need) {
+        let limits = &self.config.limits;
+        let share = limits.egress / self.viewers.len().max(1) as u64;
         let Some(viewer) = self.viewers.get_mut(&id) else {
             return;
         };
         let Some(camera) = self.cameras.get_mut(viewer.camera.0 as usize) else {
             return;
         };
-        if need == Need::Recovery && viewer.session.has_replayed(camera.hub.gop()) {
+        if need != Need::Join && viewer.session.has_replayed(camera.hub.gop()) {
             return;
         }
-        let rate = self.config.limits.egress_per_viewer;
+        let rate = match need {
+            Need::Join | Need::Recovery => limits.egress_per_viewer,
+            Need::Skip => limits.egress_per_viewer.min(share),
+        };
         match camera.hub.answer(now, need, rate) {
             Replay::Nothing => return,
+            // Older than what it shows: the next key frame is what helps.
+            Replay::Still(_) if need == Need::Skip => return,
             Replay::Gop(frames) => viewer.session.replay(&frames, true, need),
             Replay::Still(key_frame) => {
                 self.common.counters.stills += 1;

@@ -84,6 +84,15 @@ impl Hub {
         self.facts.restart();
     }
 
+    /// Begins anew after a panic, which may have left anything half done.
+    pub fn renew(&mut self) {
+        *self = Self {
+            abilities: self.abilities,
+            gops: self.gops,
+            ..Self::new(self.settings)
+        };
+    }
+
     /// Takes the next unit; gives the frame that its viewers shall have. `None` while the stream
     /// is held for a key frame, and for units with nothing in them.
     pub fn push_unit(&mut self, now: Instant, unit: &AccessUnit) -> Option<Arc<Frame>> {
@@ -113,6 +122,10 @@ impl Hub {
             sps: sps.unwrap_or_default(),
         });
         self.gop.push(&frame);
+        // Past the spacing a source that can be asked is asked: nobody needs the group any more.
+        if self.abilities.can_force_key_frame && !self.wish.is_too_soon(now) {
+            self.gop.clear();
+        }
         self.facts.on_frame(now, &frame, has_b_slice);
         Some(frame)
     }

@@ -31,6 +31,9 @@ pub struct Frame {
 pub enum Need {
     /// It has none yet.
     Join,
-    /// It lost what it had: PLI, FIR, skipped frames, a loss that cannot be repaired.
+    /// It lost what it had: PLI, FIR, a loss that cannot be repaired.
     Recovery,
+    /// It fell behind, and what waited for it was left out. It still shows an older picture than
+    /// any that waited, so it is served only by what it can overtake with.
+    Skip,
 }

@@ -73,13 +73,18 @@ impl ProfileLevelId {
     }
 
     /// How much a decoder must be able to do, for choosing the nearest type below: constrained
-    /// baseline < baseline < main < extended < high and what builds on it.
+    /// baseline < baseline < main < extended < high and what builds on it. A stream may keep to the
+    /// bounds of a lesser profile too, and say so in its flags (RFC 6184 section 8.1, table 5).
     pub fn rank(self) -> u8 {
         let [profile, flags, _] = self.0;
-        let is_constrained = flags & 0x40 != 0; // constraint_set1_flag
+        let set0 = flags & 0x80 != 0; // as in baseline
+        let set1 = flags & 0x40 != 0; // as in main
         match profile {
-            66 if is_constrained => 0,
+            66 if set1 => 0,
+            77 if set0 => 0,
+            88 if set0 && set1 => 0,
             66 => 1,
+            88 if set0 => 1,
             77 => 2,
             88 => 3,
             100 => 4,

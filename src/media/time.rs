@@ -48,8 +48,13 @@ pub fn from_ticks(ticks: i64) -> Duration {
 /// Half of how long the least delayed picture holds the offset down. Long enough to span the
 /// pauses of a slow camera, short enough to follow a clock that is 300 ppm off within 6 ms.
 const WINDOW: i64 = 10 * CLOCK_RATE;
-/// The offset rises by no more than this share of the time passed (in 1/1000).
+/// The offset rises by no more than this share of the time passed (in 1/1000) ...
 const SLEW_PER_MILLE: i64 = 2;
+/// ... unless it is behind by more than this: then so much faster that what is beyond is caught up
+/// within [`CATCH_UP`], or a camera whose stamps are a few per cent off (it says 25 pictures a
+/// second and takes 24 at night) would lag further and further behind.
+const MAX_LAG: i64 = CLOCK_RATE / 5;
+const CATCH_UP: i64 = 2 * CLOCK_RATE;
 /// With B-frames, a step back of the camera's clock beyond this is a new time base: they step back
 /// less. Without them every step back is one.
 const MAX_STEP_BACK: i64 = CLOCK_RATE / 2;
@@ -142,7 +147,9 @@ impl Anchor {
         self.least = self.least.min(seen);
         let target = self.least.min(self.least_before);
         let passed = (arrived - self.last_arrived).max(0);
-        let rise = (target - self.offset).min(passed * SLEW_PER_MILLE / 1000 + 1);
+        let behind = target - self.offset;
+        let hurry = passed.min(CATCH_UP) * (behind - MAX_LAG).max(0) / CATCH_UP;
+        let rise = behind.min(passed * SLEW_PER_MILLE / 1000 + 1 + hurry);
         // Down at once (nothing is taken after it arrived), up slowly.
         self.offset = if target < self.offset {
             target
@@ -190,6 +197,26 @@ mod tests {
                 worst = worst.max(arrived - time);
             }
             assert!(worst < CLOCK_RATE / 50, "{ppm} ppm: {worst} ticks behind");
+        }
+    }
+
+    #[test]
+    fn a_clock_some_per_cent_off_stays_within_a_second() {
+        for percent in [-5i64, -3, 3, 5] {
+            let mut line = Timeline::default();
+            let (mut worst, mut last) = (0, None);
+            for i in 0..30 * 3600i64 {
+                let arrived = i * FRAME;
+                let ticks = arrived + arrived * percent / 100;
+                let time = line.place(ticks, MediaTime(arrived), false);
+                assert!(last < Some(time) && time.0 <= arrived, "picture {i}");
+                worst = worst.max(arrived - time.0);
+                last = Some(time);
+            }
+            assert!(
+                worst < CLOCK_RATE * 3 / 2,
+                "{percent} %: {worst} ticks behind"
+            );
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Setup<'a> {
 pub enum Event {
     /// ICE and DTLS are up: pictures can be sent.
     Connected,
+    /// ICE is up again after a restart.
+    Reconnected,
     /// The viewer cannot decode what comes next.
     KeyFrameNeeded(KeyFrameReason),
     /// The last packet of the first key frame left.
@@ -175,6 +177,10 @@ pub struct Session {
     /// Our own, as far as the viewer was told.
     local_addresses: Vec<SocketAddr>,
     is_connected: bool,
+    /// Connected, and asked to find a new path that it has not found yet.
+    is_restarting: bool,
+    /// What the viewer called itself before its last ICE restart.
+    old_remote_ufrag: Option<String>,
     end: Option<End>,
     feed: Feed,
     queue: SendQueue,
@@ -202,6 +208,8 @@ pub struct Session {
     outbox_bytes: usize,
     events: VecDeque<Event>,
     rtc_timeout: Instant,
+    /// The latest time that str0m was given, see [`Self::tick`].
+    clock: Instant,
     has_sent_picture: bool,
     has_told_trouble: bool,
     /// Of the call that is running.
@@ -242,7 +250,8 @@ impl Session {
             self.drops.candidates += 1;
             return;
         }
-        let outcome = self.with(|rtc| rtc::receive(rtc, now, from, to, bytes));
+        let at = self.tick(now);
+        let outcome = self.with(|rtc| rtc::receive(rtc, at, from, to, bytes));
         if let Err(error) = outcome {
             // Anybody can send bytes from a viewer's address, so they must not end a session,
             // nor a handshake: one that really failed ends by `limits.setup_timeout`. The first
@@ -270,8 +279,8 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         if self.rtc_timeout <= now + SLACK {
-            let due = self.rtc_timeout.max(now);
-            let outcome = self.with(|rtc| rtc::advance(rtc, due));
+            let at = self.tick(self.rtc_timeout.max(now));
+            let outcome = self.with(|rtc| rtc::advance(rtc, at));
             self.fail_on(outcome);
         }
     }
@@ -312,7 +321,7 @@ impl Session {
         self.queue.skip();
         frames.iter().for_each(|frame| self.queue.push(frame));
         self.catching_up = self.queue.bytes();
-        if need == Need::Recovery {
+        if need != Need::Join {
             self.replayed_gop = Some(key_frame.gop);
         }
         self.feed = if live_follows {
@@ -368,8 +377,13 @@ impl Session {
             if written == 0 {
                 break;
             }
-            let outcome = self.with(|rtc| rtc::advance(rtc, now));
+            let (at, before) = (self.tick(now), self.tally.packets);
+            let outcome = self.with(|rtc| rtc::advance(rtc, at));
             self.fail_on(outcome);
+            // Nothing left: the paces are paid by what leaves, so more of it would know no bound.
+            if self.tally.packets == before {
+                break;
+            }
         }
         if self.queue.is_empty() {
             self.catching_up = 0;
@@ -477,7 +491,8 @@ impl Session {
             self.candidates.push(candidate.addr());
             usable.push(candidate);
         }
-        let outcome = self.with(|rtc| rtc::add_candidates(rtc, now, usable));
+        let at = self.tick(now);
+        let outcome = self.with(|rtc| rtc::add_candidates(rtc, at, usable));
         self.fail_on(outcome);
     }
 
@@ -495,12 +510,15 @@ impl Session {
         self.now = now;
         let offer = rtc::with_credentials(&self.offer, ufrag, pwd)?;
         let mut known = std::mem::take(&mut self.local_addresses);
+        let at = self.tick(now);
         let answer = self.with(|rtc| {
             rtc::add_local_candidates(rtc, &mut known, ours);
-            rtc::answer(rtc, now, &offer)
+            rtc::answer(rtc, at, &offer)
         });
         self.local_addresses = known;
         let answer = answer?;
+        self.is_restarting = self.is_connected;
+        self.old_remote_ufrag = self.remote_ufrag().map(str::to_owned);
         self.offer = offer;
         self.local_ufrag = rtc::local_ufrag(&mut self.rtc);
         self.candidates.clear();
@@ -514,10 +532,23 @@ impl Session {
         rtc::credentials_of(&self.offer).map(|(ufrag, _)| ufrag)
     }
 
+    /// The one before its last ICE restart: what still comes under it is late.
+    pub fn old_remote_ufrag(&self) -> Option<&str> {
+        self.old_remote_ufrag.as_deref()
+    }
+
     /// Our own `ice-ufrag`: how a datagram from an unknown address names this session. Changes
     /// with each ICE restart.
     pub fn local_ufrag(&self) -> &str {
         &self.local_ufrag
+    }
+
+    /// The time to give to str0m for what happens at `at`. Timers that are due within [`SLACK`] are
+    /// given theirs early, and from then on it ignores any time before that: what it was handed in
+    /// between would not leave.
+    fn tick(&mut self, at: Instant) -> Instant {
+        self.clock = self.clock.max(at);
+        self.clock
     }
 
     /// Whatever was done to the `Rtc`, it is drained before we return.

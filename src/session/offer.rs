@@ -228,7 +228,12 @@ fn h264_types(section: &Section<'_>) -> Vec<H264Type> {
     let types: Vec<H264Type> = section.payload_types().filter_map(read).collect();
     // Of several with one profile and level, str0m takes the last, and it panics where it is
     // told of more than that one.
-    let class = |t: &H264Type| (t.profile_level_id.rank(), t.profile_level_id.0[2]);
+    let class = |t: &H264Type| {
+        let [_, flags, level] = t.profile_level_id.0;
+        let rank = t.profile_level_id.rank();
+        // From high on, it takes each set of flags for a profile of its own.
+        (rank, if rank >= HIGH { flags } else { 0 }, level)
+    };
     let rest = |i: usize| types.iter().skip(i + 1);
     let is_last = |(i, t): &(usize, &H264Type)| !rest(*i).any(|later| class(later) == class(t));
     let last = types.iter().enumerate().filter(is_last);
@@ -238,6 +243,9 @@ fn h264_types(section: &Section<'_>) -> Vec<H264Type> {
 /// What a missing `profile-level-id` means: baseline (RFC 6184 section 8.1). The level is the one
 /// that str0m assumes; nothing of ours depends on it.
 const BASELINE: ProfileLevelId = ProfileLevelId([0x42, 0x00, 0x1f]);
+
+/// [`ProfileLevelId::rank`] of the high profile.
+const HIGH: u8 = 4;
 
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';')

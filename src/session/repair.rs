@@ -14,6 +14,10 @@ pub(super) const AGE: Duration = Duration::from_secs(2);
 /// Bytes of repairs that may leave at once: 256 packets, an outage of 300 ms at 8 Mbit/s. They
 /// are not paced, and a browser's socket drops hundreds of packets that come together.
 const BURST: usize = 256 * 1200;
+/// A packet this old, or with so many sent after it, is soon not there any more: who only now asks
+/// for it misses older ones as well.
+const NEARLY_AGE: Duration = Duration::from_millis(1500);
+const NEARLY_PACKETS: u64 = PACKETS as u64 * 3 / 4;
 /// A viewer beyond repair is told of once in this time: it repeats its NACKs.
 const TELLING: Duration = Duration::from_millis(500);
 
@@ -21,7 +25,7 @@ const TELLING: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repair {
     Leaves,
-    /// It leaves, but it is among the oldest that are kept: the viewer misses older ones as well.
+    /// It leaves, but is nearly too old to: the viewer misses older ones as well.
     IsLast,
     /// Too much was asked for: it is dropped.
     IsTooMuch,
@@ -33,9 +37,10 @@ pub(super) enum Repair {
 pub(super) struct Repairs {
     /// Bytes that may be sent again; each picture adds its own.
     budget: usize,
-    /// Pictures that can be repaired, oldest first; at most [`PACKETS`].
+    /// Pictures that can be repaired, at least in part, oldest first; at most [`PACKETS`].
     kept: VecDeque<Kept>,
-    packets: usize,
+    /// Packets that left for the first time, in all.
+    sent: u64,
     /// There were older ones.
     has_forgotten: bool,
     told: Option<Instant>,
@@ -44,7 +49,9 @@ pub(super) struct Repairs {
 #[derive(Debug)]
 struct Kept {
     rtp_time: u32,
-    packets: usize,
+    /// What `sent` was after its last packet.
+    sent: u64,
+    /// When its first packet left.
     left: Instant,
 }
 
@@ -52,13 +59,13 @@ impl Repairs {
     /// A packet leaves for the first time.
     pub(super) fn on_first(&mut self, now: Instant, rtp_time: u32, bytes: usize) {
         self.budget = (self.budget + bytes).min(BURST);
-        self.packets += 1;
+        self.sent += 1;
         match self.kept.back_mut() {
-            Some(newest) if newest.rtp_time == rtp_time => newest.packets += 1,
+            Some(newest) if newest.rtp_time == rtp_time => newest.sent = self.sent,
             _ => {
                 self.kept.push_back(Kept {
                     rtp_time,
-                    packets: 1,
+                    sent: self.sent,
                     left: now,
                 });
                 self.forget(now);
@@ -68,9 +75,9 @@ impl Repairs {
 
     fn forget(&mut self, now: Instant) {
         while let Some(oldest) = self.kept.front()
-            && (self.packets > PACKETS || now.saturating_duration_since(oldest.left) > AGE)
+            && (self.sent - oldest.sent >= PACKETS as u64
+                || now.saturating_duration_since(oldest.left) > AGE)
         {
-            self.packets -= oldest.packets;
             self.kept.pop_front();
             self.has_forgotten = true;
         }
@@ -80,17 +87,24 @@ impl Repairs {
     pub(super) fn on_again(&mut self, now: Instant, rtp_time: u32, bytes: usize) -> Repair {
         if self.budget < bytes {
             self.kept.clear();
-            self.packets = 0;
             self.has_forgotten = true;
             return Repair::IsTooMuch;
         }
         self.budget -= bytes;
-        // Two: str0m and we may differ by a picture.
-        let is_last = |k: &Kept| k.rtp_time == rtp_time;
-        if self.has_forgotten && self.kept.iter().take(2).any(is_last) && self.may_tell(now) {
+        if self.has_forgotten && self.is_nearly_gone(now, rtp_time) && self.may_tell(now) {
             return Repair::IsLast;
         }
         Repair::Leaves
+    }
+
+    /// str0m still has what we have forgotten, where the two of us differ by a picture.
+    fn is_nearly_gone(&self, now: Instant, rtp_time: u32) -> bool {
+        // The newest of that time: a replayed picture left more than once.
+        let kept = self.kept.iter().rfind(|kept| kept.rtp_time == rtp_time);
+        kept.is_none_or(|kept| {
+            let age = now.saturating_duration_since(kept.left);
+            age >= NEARLY_AGE || self.sent - kept.sent >= NEARLY_PACKETS
+        })
     }
 
     fn may_tell(&mut self, now: Instant) -> bool {

@@ -50,6 +50,8 @@ pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String),
         offer: offer.sdp,
         local_addresses,
         is_connected: false,
+        is_restarting: false,
+        old_remote_ufrag: None,
         end: None,
         feed: Feed::KeyFrame,
         queue: SendQueue::default(),
@@ -71,6 +73,7 @@ pub(super) fn open(now: Instant, setup: &Setup<'_>) -> Result<(Session, String),
         outbox_bytes: 0,
         events: VecDeque::new(),
         rtc_timeout: now,
+        clock: now,
         has_sent_picture: false,
         has_told_trouble: false,
         now,
@@ -323,10 +326,7 @@ fn on_event(session: &mut Session, event: RtcEvent) {
             session.is_connected = session.end.is_none();
             session.emit(Event::Connected);
         }
-        RtcEvent::IceConnectionStateChange(IceConnectionState::Disconnected) => {
-            session.rtc.disconnect();
-            session.finish(End::ConsentLost);
-        }
+        RtcEvent::IceConnectionStateChange(state) => on_ice_state(session, state),
         RtcEvent::KeyframeRequest(_) => {
             session.tally.key_frame_requests += 1;
             session.emit(Event::KeyFrameNeeded(KeyFrameReason::Requested));
@@ -343,6 +343,26 @@ fn on_event(session: &mut Session, event: RtcEvent) {
         RtcEvent::Closed => session.finish(End::Left),
         // Data channels and what a viewer sends are of no use yet.
         _ => {}
+    }
+}
+
+/// "Disconnected" says that no known pair of addresses works, and is no end while a path is looked
+/// for: the viewer's check, or its next candidate, makes a new pair. Who never finds one is
+/// reaped by `limits.setup_timeout`.
+fn on_ice_state(session: &mut Session, state: IceConnectionState) {
+    match state {
+        IceConnectionState::Disconnected => {
+            if session.is_connected && !session.is_restarting {
+                session.rtc.disconnect();
+                session.finish(End::ConsentLost);
+            }
+        }
+        IceConnectionState::Connected | IceConnectionState::Completed => {
+            if std::mem::take(&mut session.is_restarting) {
+                session.emit(Event::Reconnected);
+            }
+        }
+        IceConnectionState::New | IceConnectionState::Checking => {}
     }
 }
 

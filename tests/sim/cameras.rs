@@ -98,6 +98,22 @@ fn a_unit_after_a_loss_holds_the_stream_for_a_key_frame() {
 }
 
 #[test]
+fn a_hub_that_panics_costs_pictures_and_nobody_else_anything() {
+    let mut world = World::new(3, config(2), Camera::new);
+    let (hit, other) = (world.watch(0), world.watch(1));
+    let since = world.now;
+    world.break_camera(0);
+    world.run_for(secs(5));
+    assert!(world.peer(other).longest_gap(since, world.now) <= ms(70));
+    let peer = world.peer(hit);
+    let gap = peer.longest_gap(since, world.now);
+    assert!(gap <= ms(4100), "a group at most: {gap:?}");
+    assert!(world.newest(0) - peer.shown.last().unwrap().number <= 1);
+    assert_eq!(world.status(0).errors.picture, 1);
+    assert_eq!(world.sessions().len(), 2);
+}
+
+#[test]
 fn what_a_source_counts_is_told_by_kind() {
     let mut world = World::forcing(1);
     world.run_for(secs(1));

@@ -96,6 +96,39 @@ fn the_burst_of_a_join_is_paced_and_live_soon() {
     assert!(sum >= 10 * steadily, "there was something to pace");
 }
 
+/// str0m's own timers (reports each second) fall into some of these bursts: they must not let more
+/// of it leave than the pace allows.
+#[test]
+fn a_recovery_is_paced_whatever_timer_falls_into_it() {
+    for step in 0..40 {
+        let mut world = World::passthrough(step);
+        world.cameras[0].delta_bytes = 20_000;
+        world.run_for(ms(100 + step * 25));
+        let viewer = world.join(0, Habits::BROWSER, Quality::PERFECT);
+        world.run_until(world.start + ms(3400));
+        let before = world.counters();
+        world.request_key_frame(viewer);
+        let mut sent = Vec::new();
+        for _ in 0..600 {
+            let before = world.viewers[viewer].down.sent;
+            world.run_for(ms(1));
+            sent.push(world.viewers[viewer].down.sent - before);
+        }
+        let counters = world.counters();
+        assert_eq!(counters.replays, before.replays + 1, "step {step}");
+        assert!(sent.iter().sum::<u64>() > 1000, "a long burst");
+        let most = sent.windows(10).map(|ten| ten.iter().sum::<u64>());
+        // One buffer of GSO, and 5 packets a millisecond.
+        let most = most.max().unwrap();
+        assert!(most <= 64 + 70, "step {step}: {most} packets in 10 ms");
+        assert_eq!(counters.drops.outputs, 0, "step {step}");
+        let gap = world
+            .peer(viewer)
+            .longest_gap(world.now - ms(600), world.now);
+        assert!(gap <= ms(150), "step {step}: {gap:?}");
+    }
+}
+
 /// Joins in the middle of a group and loses `lost` media packets after the first `spared` ones.
 fn join_with_a_bad_start(habits: Habits, spared: u64, lost: u64) -> (World, usize) {
     let mut world = World::passthrough(lost);

@@ -11,6 +11,7 @@ mod peer;
 mod world;
 
 mod cameras;
+mod ice;
 mod join;
 mod loss;
 mod memory;

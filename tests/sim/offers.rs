@@ -213,6 +213,21 @@ fn types_with_packetization_mode_0_alone_are_no_common_codec() {
     }
 }
 
+/// Profiles that RFC 6184 (section 8.1, table 5) has for the same are one type to str0m; those of
+/// high with other constraints are not.
+#[test]
+fn profiles_written_in_two_ways_are_one_type_and_others_are_not() {
+    let offer = read("pion");
+    let with = |from: &str, to: &str| offer.replace(from, to);
+    assert!(offer.contains("42e01f") && offer.contains("64001f"));
+    for same in ["4de01f", "58c01f", "42c01f"] {
+        let answer = answer(&with("42001f", same)).unwrap();
+        assert!(answer.contains("m=video"), "{same}");
+    }
+    let answer = answer(&with("42001f", "640c1f")).unwrap();
+    assert!(answer.contains("64001f") && answer.contains("640c1f"));
+}
+
 #[test]
 fn names_that_would_have_to_be_resolved_are_dropped() {
     let offer = read("chromium-offer");

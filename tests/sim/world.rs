@@ -242,13 +242,24 @@ impl World {
         habits: Habits,
         quality: Quality,
     ) -> Result<usize, Refusal> {
+        self.try_join_with(i, habits, quality, |offer| offer)
+    }
+
+    /// A viewer whose offer reaches the gateway as `edit` leaves it.
+    pub fn try_join_with(
+        &mut self,
+        i: usize,
+        habits: Habits,
+        quality: Quality,
+        edit: impl FnOnce(String) -> String,
+    ) -> Result<usize, Refusal> {
         let index = self.viewers.len();
         let number = self.joined;
         self.joined += 1;
         let port = 10_000 + (number % 50_000) as u16;
         let address = SocketAddr::from(([10, 0, 1, (number % 250) as u8], port));
         let (peer, offer) = Peer::new(self.now, address, habits);
-        let (key, etag, answer) = self.post(i, offer, address.ip())?;
+        let (key, etag, answer) = self.post(i, edit(offer), address.ip())?;
         let link = |direction: u64| {
             let seed = self.seed * 1_000_003 + number * 2 + direction;
             Link::new(quality, seed, self.start)
@@ -337,6 +348,12 @@ impl World {
     /// The session that comes `nth` panics.
     pub fn break_session(&mut self, nth: usize) {
         self.gateway.break_session(nth);
+        self.settle();
+    }
+
+    /// The hub of camera `i` panics.
+    pub fn break_camera(&mut self, i: usize) {
+        self.gateway.break_camera(self.now, CameraId(i as u32));
         self.settle();
     }
 

@@ -40,9 +40,9 @@ fn a_viewer_that_asks_for_the_oldest_is_beyond_repair_and_told_of_once() {
     let now = play(&mut repairs, start(), 100);
     assert_eq!(repairs.kept.len(), 61, "two seconds");
     let ask = |repairs: &mut Repairs, n: u32| repairs.on_again(now, n * 3000, PACKET);
-    assert_eq!(ask(&mut repairs, 60), Repair::Leaves);
-    assert_eq!(ask(&mut repairs, 39), Repair::IsLast);
-    assert_eq!(ask(&mut repairs, 40), Repair::Leaves, "told already");
+    assert_eq!(ask(&mut repairs, 60), Repair::Leaves, "1.3 s old");
+    assert_eq!(ask(&mut repairs, 53), Repair::IsLast, "more than 1.5 s");
+    assert_eq!(ask(&mut repairs, 39), Repair::Leaves, "told already");
     let later = now + TELLING;
     assert_eq!(repairs.on_again(later, 39 * 3000, PACKET), Repair::IsLast);
 }
@@ -52,6 +52,37 @@ fn nothing_is_missing_before_the_first_picture() {
     let mut repairs = Repairs::default();
     let now = play(&mut repairs, start(), 30);
     assert_eq!(repairs.on_again(now, 0, PACKET), Repair::Leaves);
+}
+
+#[test]
+fn few_pictures_a_second_are_not_beyond_repair_because_few_are_kept() {
+    let mut repairs = Repairs::default();
+    let start = start();
+    for n in 0..10 {
+        let now = start + Duration::from_secs(n);
+        repairs.on_first(now, n as u32, PACKET);
+        let asked = now + Duration::from_millis(100);
+        assert_eq!(repairs.on_again(asked, n as u32, PACKET), Repair::Leaves);
+    }
+}
+
+#[test]
+fn a_key_frame_of_many_packets_takes_no_other_picture_out_of_reach() {
+    let mut repairs = Repairs::default();
+    let start = start();
+    let now = play(&mut repairs, start, 90);
+    let at = |n: u32| now + Duration::from_secs(1) * n / 30;
+    (0..900).for_each(|_| repairs.on_first(at(1), 1_000_000, PACKET));
+    for n in 2..5 {
+        (0..10).for_each(|_| repairs.on_first(at(n), 1_000_000 + n, PACKET));
+        let again = repairs.on_again(at(n), 1_000_000 + n, PACKET);
+        assert_eq!(again, Repair::Leaves);
+        assert_eq!(repairs.on_again(at(n), 1_000_000, PACKET), Repair::Leaves);
+    }
+    // Past three quarters of what is kept, it is.
+    (0..800).for_each(|n| repairs.on_first(at(6), 2_000_000 + n / 10, PACKET));
+    let again = repairs.on_again(at(6), 1_000_000, PACKET);
+    assert_eq!(again, Repair::IsLast);
 }
 
 #[test]
