@@ -156,7 +156,7 @@ impl Camera {
             }
             SourceEvent::LeftOut(pictures) => {
                 for (kind, count) in pictures.by_kind() {
-                    self.on_errors(now, kind, count, "pictures left out");
+                    self.on_errors(now, kind, count, "");
                 }
                 Reaction::None
             }

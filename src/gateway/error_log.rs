@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::media::ErrorKind;
 
@@ -67,8 +67,12 @@ impl ErrorLog {
 
 impl Kept {
     fn tell(&mut self, now: Instant, camera: &str, kind: ErrorKind) {
-        let (kind, count, detail) = (kind.as_str(), self.untold, self.detail.as_str());
-        warn!(%camera, kind, count, detail, "camera errors");
+        let (is_error, kind) = (kind.is_error(), kind.as_str());
+        let (count, detail) = (self.untold, self.detail.as_str());
+        match is_error {
+            true => warn!(%camera, kind, count, detail, "camera errors"),
+            false => info!(%camera, kind, count, "pictures left out"),
+        }
         self.untold = 0;
         self.next = Some(now + SPACING);
     }

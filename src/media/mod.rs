@@ -203,6 +203,11 @@ impl ErrorKind {
         Self::Fallback,
     ];
 
+    /// Something went wrong; the others are pictures left out ([`LeftOut`]).
+    pub fn is_error(self) -> bool {
+        !matches!(self, Self::Lost | Self::Late | Self::Full)
+    }
+
     /// The word used in logs, API and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
