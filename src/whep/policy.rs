@@ -11,8 +11,12 @@
 //! - **Token**: `Authorization: Bearer`, `?token=`, or the cookie that `/?token=` sets. The cookie
 //!   holds a digest of the token, not the token: whoever reads it cannot use it as a Bearer token
 //!   or in a link, and it stays valid over a restart, which a wall tablet needs.
-//! - **Frames** are allowed: dashboards embed cameras. The cookie is `SameSite=Strict`, so a frame
-//!   in another site's page never acts with a visitor's rights.
+//!   It is `SameSite=Lax`: a link in a mail or on another site's page opens ours with the cookie
+//!   (with `Strict`, not even the redirect that sets it would carry it), and what such a link can
+//!   do is GET, which changes nothing.
+//! - **Frames** are allowed: dashboards embed cameras. In a page of the same host name they hold
+//!   the cookie; in another site's page they hold none, so they see a camera with `anonymous` only
+//!   and never act with a visitor's rights.
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::uri::Authority;
@@ -236,7 +240,7 @@ impl Policy {
     pub(super) fn set_cookie(&self) -> Option<HeaderValue> {
         let keys = self.keys.as_ref()?;
         let text = format!(
-            "{}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={COOKIE_AGE}",
+            "{}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_AGE}",
             keys.cookie_name, keys.cookie_value
         );
         let mut value = HeaderValue::try_from(text).expect("name and value are letters and digits");
