@@ -73,7 +73,7 @@ enum Site<'a> {
 
 impl Policy {
     /// Rules out of the configuration. `own_names` are the machine's names; of each, the first
-    /// label alone and with `.local` (mDNS) are accepted too.
+    /// label alone and with each of [`HOME`] are accepted too.
     pub fn new(server: &Server, access: &Access, own_names: &[String]) -> Self {
         let mut hosts = vec!["localhost".to_owned()];
         hosts.extend(server.hosts.iter().map(|host| normal_host(host)));
@@ -81,7 +81,8 @@ impl Policy {
             let name = normal_host(name);
             let label = name.split('.').next().unwrap_or_default().to_owned();
             if !label.is_empty() {
-                hosts.extend([format!("{label}.local"), label, name]);
+                hosts.extend(HOME.iter().map(|suffix| format!("{label}.{suffix}")));
+                hosts.extend([label, name]);
             }
         }
         let token = access.token.as_ref().filter(|_| !access.anonymous);
@@ -343,6 +344,18 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
         .split_once("://")
         .is_some_and(|(_, authority)| bare(authority) == bare(host))
 }
+
+/// Where home networks put their machines. Nobody can register a name there, so none of them can be
+/// pointed at us from outside.
+const HOME: [&str; 7] = [
+    "local", // RFC 6762
+    "lan",
+    "home",
+    "internal",    // reserved by ICANN
+    "home.arpa",   // RFC 8375
+    "localdomain", // old routers and resolvers
+    "fritz.box",   // its owner makes the routers that use it, and gives out no names in it
+];
 
 /// The longest that browsers keep a cookie, in seconds (400 days).
 const COOKIE_AGE: u32 = 400 * 24 * 3600;

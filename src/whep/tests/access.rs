@@ -204,12 +204,20 @@ fn only_own_hosts_are_served() {
         "gate",
         "gate.local:8080",
         "gate.lan",
+        "gate.home",
+        "gate.internal",
+        "gate.home.arpa",
+        "gate.localdomain",
+        "gate.fritz.box:8080",
         "cams.example",
     ] {
         asked(&policy, &request("GET", "/healthz", &[("host", host)]), "");
     }
     for host in [
         "evil.example",
+        "evil.lan",
+        "gate.example",
+        "gate.box",
         "gate.lan.evil.example",
         "127.0.0.1.evil.example",
         "gate.local@evil",
