@@ -8,7 +8,8 @@
 //! The local address of every datagram is taken from the kernel (`IP_PKTINFO`) and answered from,
 //! so that a machine with several addresses never answers from another one than it was asked at.
 //! Datagrams of equal length for one destination leave in one system call (`UDP_SEGMENT`, "GSO").
-//! The environment variable `PINHOLE_UDP_GSO=off` turns that off, for comparison.
+//! The environment variable `PINHOLE_UDP_GSO=off` turns that off, for comparison, and
+//! `PINHOLE_UDP_SEND_BUFFER` is another size of the send buffer, in bytes.
 
 mod family;
 mod send;
@@ -184,13 +185,15 @@ pub const BATCH: usize = 32;
 const PORT_ATTEMPTS: usize = 16;
 
 impl Settings {
-    /// The settings in `[ice]`, and `PINHOLE_UDP_GSO` from the environment.
+    /// The settings in `[ice]`, and those from the environment.
     pub fn new(ice: &config::Ice) -> Self {
+        let send_buffer = std::env::var("PINHOLE_UDP_SEND_BUFFER").ok();
+        let send_buffer = send_buffer.and_then(|bytes| bytes.parse().ok());
         Self {
             port: ice.port,
             dscp: ice.dscp,
             gso: std::env::var("PINHOLE_UDP_GSO").map_or(true, |word| word != "off" && word != "0"),
-            send_buffer: SEND_BUFFER,
+            send_buffer: send_buffer.unwrap_or(SEND_BUFFER),
         }
     }
 }
