@@ -45,6 +45,7 @@ impl Rate {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // some instant to begin with
 mod tests {
     use super::*;
 
