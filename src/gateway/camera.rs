@@ -169,7 +169,7 @@ impl Camera {
             } => self.on_down(now, reason, detail, retry_at),
             SourceEvent::Closed => {
                 if self.config.on_demand && self.state != State::Idle {
-                    info!(camera = %self.config.name, "camera closed: nobody watches");
+                    info!(camera = %self.config.name, "camera closed");
                 }
                 self.load = None;
                 self.away = None;
