@@ -176,13 +176,31 @@ fn the_examples_are_right() {
     for entry in fs::read_dir(root().join("config/examples")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let stored = |_: &Path| Ok("0123456789abcdef01234567\n".to_owned());
+        // The systemd unit's credentials have no directory that could be named beforehand.
+        let stored = |file: &Path| {
+            assert_eq!(file.parent(), path.parent(), "{}", file.display());
+            Ok("0123456789abcdef01234567\n".to_owned())
+        };
         let config = Config::parse(&text, path.to_str().unwrap(), &stored)
             .unwrap_or_else(|errors| panic!("{errors}"));
         assert!(!config.cameras.is_empty());
         count += 1;
     }
     assert_eq!(count, 3);
+}
+
+/// `DeviceAllow=` looks a group of devices up once, in the modules that are loaded at that moment.
+#[test]
+fn the_unit_loads_videodev_before_its_devices_are_looked_up() {
+    let unit = fs::read_to_string(root().join("systemd/pinhole.service")).unwrap();
+    assert!(unit.contains("DeviceAllow=char-video4linux"));
+    for key in ["Wants=", "After="] {
+        let mut lines = unit.lines().filter(|line| line.starts_with(key));
+        assert!(
+            lines.any(|line| line.contains("modprobe@videodev.service")),
+            "{key}"
+        );
+    }
 }
 
 // ---- what is accepted ----

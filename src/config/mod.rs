@@ -89,7 +89,7 @@ pub enum Latency {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// `viewers`: sessions in all, 1 to 10,000.
+    /// `viewers`: sessions in all (one camera on one page each), 1 to 10,000.
     pub viewers: usize,
     /// `viewers_per_camera`: unless the camera says otherwise, 1 to 10,000.
     pub viewers_per_camera: usize,
@@ -338,7 +338,7 @@ impl Default for Limits {
         Self {
             viewers: 64,
             viewers_per_camera: 32,
-            half_open: 16,
+            half_open: 32,
             setup_timeout: Duration::from_secs(15),
             session_age: None,
             egress: 500_000_000,

@@ -2,6 +2,10 @@
 //! bounded channel, so that a blocked terminal or journal never stops the loop. What does not fit
 //! is lost and counted.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt;
@@ -59,7 +63,7 @@ pub fn start(filter: &str) -> Result<Log, String> {
         .finish(std::io::stderr());
     let lost = LostLines(writer.error_counter());
     // journald stamps each line itself and shows no colours.
-    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stderr(&stream));
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = fmt::layer()
         .with_writer(writer)
@@ -78,6 +82,15 @@ pub fn start(filter: &str) -> Result<Log, String> {
     })
 }
 
+/// Whether this stream (device and inode, as in `JOURNAL_STREAM`) is our standard error. The
+/// variable alone says nothing: it is handed down, also to a program whose output goes elsewhere
+/// (systemd.exec(5)).
+fn is_stderr(stream: &str) -> bool {
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned();
+    let facts = stderr.and_then(|stderr| File::from(stderr).metadata());
+    facts.is_ok_and(|facts| stream == format!("{}:{}", facts.dev(), facts.ino()))
+}
+
 /// A panic is caught where it costs only one viewer or camera; here it gets its line. A library's
 /// message may hold a dump of what a peer sent, so only the beginning of its first line is shown.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
@@ -90,3 +103,16 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
 
 /// Characters of a panic's message that are logged.
 const MAX_PANIC_MESSAGE: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_stream_that_standard_error_is_counts_as_the_journal() {
+        let own = std::fs::metadata("/proc/self/fd/2").unwrap();
+        assert!(is_stderr(&format!("{}:{}", own.dev(), own.ino())));
+        assert!(!is_stderr(&format!("{}:{}", own.dev(), own.ino() + 1)));
+        assert!(!is_stderr(""));
+    }
+}

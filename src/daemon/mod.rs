@@ -5,9 +5,11 @@
 //! Not here: any decision about cameras or viewers (gateway).
 
 pub mod demo;
+mod departure;
 pub mod devices;
 pub mod logging;
 pub mod metrics;
+mod reach;
 mod shutdown;
 mod systemd;
 mod turn;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::trace;
 
+use super::departure::{self, Departure};
+use super::reach::Reach;
 use super::systemd::Watchdog;
 use super::{Daemon, metrics};
 use crate::gateway::Output;
 use crate::media::{CameraId, SourceEvent};
 use crate::net::http::Call;
-use crate::net::interfaces;
-use crate::net::udp::{Lost, Outgoing, Received};
+use crate::net::udp::Received;
 use crate::session::Datagram;
 use crate::whep::{Command, Outcome};
 
@@ -46,7 +47,8 @@ pub(super) struct Turn {
     daemon: Daemon,
     wake: Instant,
     outbox: Vec<Datagram>,
-    batch: Vec<Outgoing<Vec<u8>>>,
+    departure: Departure,
+    reach: Reach,
     watchdog: Watchdog,
 }
 
@@ -57,13 +59,16 @@ impl Turn {
             daemon,
             watchdog,
             outbox: Vec::new(),
-            batch: Vec::new(),
+            departure: Departure::default(),
+            reach: Reach::default(),
         }
     }
 
     /// Turns until `end` comes.
     pub(super) async fn run_until(&mut self, end: impl Future<Output = ()>) {
         let mut end = std::pin::pin!(end);
+        // Where there is no address, the log says so before the first viewer comes.
+        let _ = self.candidates();
         self.hand_out();
         loop {
             let woken = tokio::select! {
@@ -84,7 +89,7 @@ impl Turn {
 
     /// Turns until nothing is left, then waits for the sources.
     pub(super) async fn run_until_drained(&mut self) {
-        while !self.daemon.gateway.is_drained() {
+        while !self.daemon.gateway.is_drained() || self.departure.is_waiting() {
             let woken = self.wait().await;
             self.take(woken).await;
         }
@@ -214,32 +219,23 @@ impl Turn {
         self.hand_out();
     }
 
-    /// The media port on every address that a viewer may reach, as they are now.
-    fn candidates(&self) -> Vec<SocketAddr> {
-        let Daemon { config, udp, .. } = &self.daemon;
-        interfaces::addresses(&config.ice, config.server.listen.ip())
-            .into_iter()
-            .filter(|ip| udp.has_family_of(*ip))
-            .map(|ip| SocketAddr::new(ip, udp.port()))
-            .collect()
+    fn candidates(&mut self) -> Vec<SocketAddr> {
+        self.reach.candidates(&self.daemon.config, &self.daemon.udp)
     }
 
-    /// Does all that the gateway wants, up to its wish to wait.
+    /// Does all that the gateway wants, up to its wish to wait. While the kernel has no room for
+    /// what was to be sent last, all else waits in the gateway.
     fn hand_out(&mut self) {
         loop {
             let now = Instant::now();
-            let output = self
-                .daemon
-                .gateway
-                .poll_output(now.into_std(), &mut self.outbox);
+            let Daemon { udp, gateway, .. } = &mut self.daemon;
+            if !self.departure.send(now, udp, gateway) {
+                self.wake = now + departure::RETRY;
+                break;
+            }
+            let output = gateway.poll_output(now.into_std(), &mut self.outbox);
             match output {
-                Output::Send { completes } => {
-                    self.send();
-                    if let Some(completed) = completes {
-                        let sent = Instant::now().into_std();
-                        self.daemon.gateway.handle_completed(sent, completed);
-                    }
-                }
+                Output::Send { completes } => self.departure.begin(&mut self.outbox, completes),
                 Output::Demand(id, demand) => {
                     if let Some(source) = self.daemon.sources.get(id.0 as usize) {
                         source.demand(demand);
@@ -251,20 +247,6 @@ impl Turn {
                     break;
                 }
             }
-        }
-    }
-
-    fn send(&mut self) {
-        self.batch.clear();
-        self.batch
-            .extend(self.outbox.drain(..).map(|datagram| Outgoing {
-                from: datagram.from,
-                to: datagram.to,
-                bytes: datagram.bytes,
-            }));
-        let lost: &[Lost] = self.daemon.udp.send(&self.batch);
-        for lost in lost {
-            self.daemon.gateway.handle_refused(lost.to, lost.datagrams);
         }
     }
 }

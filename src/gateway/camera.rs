@@ -124,6 +124,9 @@ impl Camera {
         match event {
             SourceEvent::Opening => {
                 self.notes.clear();
+                if self.config.on_demand && self.state == State::Idle {
+                    info!(camera = %self.config.name, "camera opens for a viewer");
+                }
                 self.enter(now, State::Opening)
             }
             SourceEvent::Playing(abilities) => {
@@ -166,6 +169,9 @@ impl Camera {
                 retry_at,
             } => self.on_down(now, reason, detail, retry_at),
             SourceEvent::Closed => {
+                if self.config.on_demand && self.state != State::Idle {
+                    info!(camera = %self.config.name, "camera closed");
+                }
                 self.load = None;
                 self.away = None;
                 self.hub.restart(Abilities::default());

@@ -1,6 +1,7 @@
 //! What the gateway counts, since its start.
 
 use crate::session::Drops;
+use crate::session::queue::Pace;
 
 /// Each bound that drops or refuses something has its counter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,11 @@ pub struct Counters {
     pub refused_offers: u64,
     /// Frames left out for a viewer that was behind (`limits.queue`).
     pub skips: u64,
+    /// Turns in which packets waited for the viewer's own pace: `limits.egress_per_viewer`, what
+    /// may leave at once (a large key frame, a replay), the pause after a refusal.
+    pub held_by_own_pace: u64,
+    /// Turns in which packets waited for the pace of all: `limits.egress`.
+    pub held_by_egress: u64,
     /// PLI and FIR.
     pub key_frame_requests: u64,
     /// Second NACKs of viewers that cannot be repaired.
@@ -52,6 +58,15 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Which pace one viewer's packets wait for after its turn.
+    pub(super) fn on_held(&mut self, by: Option<Pace>) {
+        match by {
+            Some(Pace::Own) => self.held_by_own_pace += 1,
+            Some(Pace::Common) => self.held_by_egress += 1,
+            None => {}
+        }
+    }
+
     /// What one viewer has dropped.
     pub(super) fn add(&mut self, drops: Drops) {
         self.drops.inputs += drops.inputs;

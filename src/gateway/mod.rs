@@ -13,6 +13,7 @@ mod commands;
 mod counters;
 mod demux;
 mod error_log;
+mod rate;
 mod status;
 mod viewer;
 
@@ -282,6 +283,7 @@ impl Gateway {
         viewer.is_dirty = false;
         let completes = viewer.session.pump(now, &mut self.common.egress);
         self.common.counters.add(viewer.session.take_drops());
+        self.common.counters.on_held(viewer.session.held_by(now));
         self.take_events(now, id);
         let viewer = self.viewers.get_mut(&id)?;
         let camera = viewer.camera;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 
+use super::rate::Rate;
 use super::{Common, Gateway};
 use crate::hub::Replay;
 use crate::media::CameraId;
@@ -30,6 +31,7 @@ pub(super) struct Viewer {
     pub(super) since: Instant,
     /// POST to last packet of the first key frame.
     pub(super) first_picture: Option<Duration>,
+    pub(super) rate: Rate,
     pub(super) is_dirty: bool,
     /// Its session panicked: it is not touched again, and removed in its next turn.
     pub(super) is_broken: bool,
@@ -79,6 +81,7 @@ impl Viewer {
             opened: now,
             since: now,
             first_picture: None,
+            rate: Rate::new(now),
             is_dirty: false,
             is_broken: false,
             path: None,
@@ -156,6 +159,7 @@ impl Viewer {
     }
 
     fn note_state(&mut self, now: Instant) {
+        self.rate.observe(now, self.session.tally().bytes);
         let state = self.session.state();
         if state != self.state {
             self.state = state;

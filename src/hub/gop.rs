@@ -29,6 +29,8 @@ pub(super) struct GopCache {
     bytes: usize,
     /// Frames were left out: only the key frame is good for anything.
     is_cut: bool,
+    /// Groups that were not kept whole, since start.
+    cuts: u64,
 }
 
 impl GopCache {
@@ -38,6 +40,7 @@ impl GopCache {
             frames: Vec::new(),
             bytes: 0,
             is_cut: false,
+            cuts: 0,
         }
     }
 
@@ -52,6 +55,9 @@ impl GopCache {
             self.clear();
             if frame.bytes <= self.max_bytes {
                 self.keep(frame);
+            } else {
+                // Without a cache there is none to be cut.
+                self.cuts += u64::from(self.max_bytes > 0);
             }
             return;
         }
@@ -72,9 +78,14 @@ impl GopCache {
     }
 
     fn cut(&mut self) {
+        self.cuts += u64::from(!self.is_cut);
         self.is_cut = true;
         self.frames.truncate(1);
         self.bytes = self.frames.first().map_or(0, |key_frame| key_frame.bytes);
+    }
+
+    pub(super) fn cuts(&self) -> u64 {
+        self.cuts
     }
 
     /// The group, unless a link of `rate` bits per second would still carry it when the next key

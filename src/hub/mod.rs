@@ -190,6 +190,11 @@ impl Hub {
         self.abilities
     }
 
+    /// Groups of pictures that the cache had no room for, or that lasted too long for it.
+    pub fn gops_cut(&self) -> u64 {
+        self.gop.cuts()
+    }
+
     /// The group of pictures that is running; changes with each key frame.
     pub fn gop(&self) -> u64 {
         self.gops

@@ -193,9 +193,15 @@ fn a_group_beyond_the_bounds_of_the_cache_leaves_a_still() {
     let now = camera.now();
     let replay = camera.hub.answer(now, Need::Join, 90_000_000);
     assert!(matches!(replay, Replay::Still(_)), "{replay:?}");
+    assert_eq!(camera.hub.gops_cut(), 1, "counted once");
     camera.key(6000);
     let replay = camera.hub.answer(now, Need::Join, 90_000_000);
     assert_eq!(len_of(&replay), 0, "the key frame itself is too large");
+    assert_eq!(camera.hub.gops_cut(), 2);
+    let mut without = Camera::new(false, 0);
+    without.key(1000);
+    without.delta(1000);
+    assert_eq!(without.hub.gops_cut(), 0, "there is no cache to be cut");
 }
 
 #[test]

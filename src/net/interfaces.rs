@@ -63,6 +63,17 @@ pub fn addresses(ice: &config::Ice, listen: IpAddr) -> Vec<IpAddr> {
     chosen
 }
 
+/// The interfaces of this machine, whether they have an address or not.
+pub fn names() -> Vec<String> {
+    let mut names = Vec::new();
+    for raw in getifaddrs().into_iter().flatten() {
+        if !names.contains(&raw.interface_name) {
+            names.push(raw.interface_name);
+        }
+    }
+    names
+}
+
 /// Chooses among `entries` and puts the best first: ordinary interfaces, tunnels, IPv4 link-local
 /// addresses, loopback, each in the kernel's order with IPv4 and IPv6 taking turns.
 ///
@@ -458,5 +469,11 @@ mod tests {
         let own = addresses(&config::Ice::default(), loopback);
         assert!(!own.is_empty() && own.len() <= MAX_ADDRESSES, "{own:?}");
         assert!(own.contains(&loopback), "{own:?}");
+        let names = names();
+        assert!(names.contains(&"lo".to_owned()), "{names:?}");
+        let mut once = names.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), names.len(), "{names:?}");
     }
 }

@@ -37,7 +37,7 @@ pub use rtc::find_by_ufrag;
 
 use nack::NackWatch;
 use offer::{H264Type, OfferError};
-use queue::{Pacer, SendQueue, wire_len};
+use queue::{Pace, Pacer, SendQueue, wire_len};
 use repair::Repairs;
 
 /// One UDP datagram to send.
@@ -389,6 +389,15 @@ impl Session {
             self.catching_up = 0;
         }
         completed
+    }
+
+    /// Which pace holds back what is left after [`Self::pump`].
+    pub fn held_by(&mut self, now: Instant) -> Option<Pace> {
+        let is_held = self.is_connected && !self.queue.is_empty();
+        is_held.then(|| match self.pacer.is_open(now) {
+            true => Pace::Common,
+            false => Pace::Own,
+        })
     }
 
     /// Hands packets to str0m, which encrypts and releases them in the next drain.

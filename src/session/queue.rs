@@ -23,6 +23,15 @@ const MIN_TURN: Duration = Duration::from_millis(1);
 /// How long nothing is sent to a viewer after the kernel refused a datagram to it.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// Which pace packets wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// The viewer's own.
+    Own,
+    /// That of all viewers together.
+    Common,
+}
+
 /// A token bucket in bytes.
 #[derive(Debug)]
 pub struct Pacer {

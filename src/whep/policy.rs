@@ -11,8 +11,12 @@
 //! - **Token**: `Authorization: Bearer`, `?token=`, or the cookie that `/?token=` sets. The cookie
 //!   holds a digest of the token, not the token: whoever reads it cannot use it as a Bearer token
 //!   or in a link, and it stays valid over a restart, which a wall tablet needs.
-//! - **Frames** are allowed: dashboards embed cameras. The cookie is `SameSite=Strict`, so a frame
-//!   in another site's page never acts with a visitor's rights.
+//!   It is `SameSite=Lax`: a link in a mail or on another site's page opens ours with the cookie
+//!   (with `Strict`, not even the redirect that sets it would carry it), and what such a link can
+//!   do is GET, which changes nothing.
+//! - **Frames** are allowed: dashboards embed cameras. In a page of the same host name they hold
+//!   the cookie; in another site's page they hold none, so they see a camera with `anonymous` only
+//!   and never act with a visitor's rights.
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::uri::Authority;
@@ -69,7 +73,7 @@ enum Site<'a> {
 
 impl Policy {
     /// Rules out of the configuration. `own_names` are the machine's names; of each, the first
-    /// label alone and with `.local` (mDNS) are accepted too.
+    /// label alone and with each of [`HOME`] are accepted too.
     pub fn new(server: &Server, access: &Access, own_names: &[String]) -> Self {
         let mut hosts = vec!["localhost".to_owned()];
         hosts.extend(server.hosts.iter().map(|host| normal_host(host)));
@@ -77,7 +81,8 @@ impl Policy {
             let name = normal_host(name);
             let label = name.split('.').next().unwrap_or_default().to_owned();
             if !label.is_empty() {
-                hosts.extend([format!("{label}.local"), label, name]);
+                hosts.extend(HOME.iter().map(|suffix| format!("{label}.{suffix}")));
+                hosts.extend([label, name]);
             }
         }
         let token = access.token.as_ref().filter(|_| !access.anonymous);
@@ -236,7 +241,7 @@ impl Policy {
     pub(super) fn set_cookie(&self) -> Option<HeaderValue> {
         let keys = self.keys.as_ref()?;
         let text = format!(
-            "{}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={COOKIE_AGE}",
+            "{}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_AGE}",
             keys.cookie_name, keys.cookie_value
         );
         let mut value = HeaderValue::try_from(text).expect("name and value are letters and digits");
@@ -339,6 +344,18 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
         .split_once("://")
         .is_some_and(|(_, authority)| bare(authority) == bare(host))
 }
+
+/// Where home networks put their machines. Nobody can register a name there, so none of them can be
+/// pointed at us from outside.
+const HOME: [&str; 7] = [
+    "local", // RFC 6762
+    "lan",
+    "home",
+    "internal",    // reserved by ICANN
+    "home.arpa",   // RFC 8375
+    "localdomain", // old routers and resolvers
+    "fritz.box",   // its owner makes the routers that use it, and gives out no names in it
+];
 
 /// The longest that browsers keep a cookie, in seconds (400 days).
 const COOKIE_AGE: u32 = 400 * 24 * 3600;

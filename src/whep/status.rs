@@ -50,6 +50,9 @@ pub struct CameraStatus {
     /// Runs of the source that ended, since start.
     pub restarts: u64,
     pub errors: ErrorCounts,
+    /// Groups of pictures that `gop_cache` had no room for, or that lasted too long for it: who
+    /// joined in one of them saw its key frame as a still.
+    pub gops_cut: u64,
     /// Of cameras that are encoded here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadStatus>,
@@ -163,7 +166,7 @@ pub struct SessionStatus {
     /// Share of packets lost on the way, 0 to 1, over the last second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// Mean over its whole age, waiting included: bits of every datagram made for it.
+    /// Over the last two to four seconds: bits of every datagram made for it.
     pub bitrate: u64,
     /// Datagrams made for it: pictures, repairs, STUN, DTLS and RTCP.
     pub packets: u64,

@@ -50,6 +50,9 @@ function everyStateHasItsWords() {
   assert.equal(said({ api: 'unreachable' }), null, 'media that still flows is shown');
   assert.equal(said({ api: 'unreachable', player: { ...LIVE, stale: 3000 } }), 'No connection to Pinhole | trying again');
   assert.match(said({ player: { ...LIVE, state: 'retrying', status: 401, retryInMs: Infinity } }), /^Not allowed/);
+  const refused = (why) => said({ player: { ...LIVE, state: 'retrying', status: 503, why, retryInMs: 2000 } });
+  assert.equal(refused('limits.half_open is reached'), 'Pinhole is full | limits.half_open is reached | next try in 2 s');
+  assert.equal(refused('Pinhole is shutting down'), 'Pinhole is busy | Pinhole is shutting down | next try in 2 s');
   assert.match(said({ player: { ...LIVE, isBlocked: true, state: 'waiting' } }), /^Tap to play/);
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }

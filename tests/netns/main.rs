@@ -99,7 +99,7 @@ async fn a_peer_is_answered_from_every_address_that_it_was_told() {
                 bytes: datagram.bytes.to_vec(),
             });
         });
-        assert_eq!(udp.send(&answers), []);
+        assert_eq!(udp.send(&answers).lost, []);
         answered.extend(answers.iter().map(|answer| answer.from.ip()));
     }
     assert!(peer.wait().unwrap().success());
@@ -116,59 +116,160 @@ async fn a_peer_is_answered_from_every_address_that_it_was_told() {
 #[ignore = "needs the namespaces of tests/netns/run.sh"]
 async fn a_link_that_cannot_keep_up_and_one_that_is_gone_are_told_apart() {
     let mut udp = open();
-    let send = |udp: &mut Udp, to: &str, count| {
+    let packets = |to: &str, count| {
         let packet = Outgoing {
             from: SocketAddr::new(ANY, 0),
             to: to.parse().unwrap(),
             bytes: [7_u8; 1200],
         };
-        udp.send(&vec![packet; count]).to_vec()
+        vec![packet; count]
     };
-    assert_eq!(send(&mut udp, "10.77.2.2:9", 100), []);
+    assert_eq!(udp.send(&packets("10.77.2.2:9", 100)).taken, 100);
     run("tc qdisc replace dev eth1 root tbf rate 1mbit burst 10kb limit 100mb");
-    let lost = send(&mut udp, "10.77.2.2:9", 10_000); // 12 MB, more than any send buffer of ours
-    assert!(
-        !lost.is_empty() && lost.iter().all(|lost| lost.why == Refused::Full),
-        "{lost:?}"
-    );
-    assert_eq!(
-        udp.counters().refused(Refused::Full),
-        lost.iter().map(|lost| lost.datagrams).sum::<u64>()
-    );
+    let batch = packets("10.77.2.2:9", 10_000); // 12 MB, more than any send buffer of ours
+    let sent = udp.send(&batch);
+    assert_eq!(sent.lost, [], "what finds no room may be sent again");
+    let rest = &batch[sent.taken..];
+    assert!(!rest.is_empty());
+    let left = rest.len() as u64;
+    let lost = udp.give_up(rest).to_vec();
+    assert_eq!(lost.len(), 1);
+    assert_eq!((lost[0].why, lost[0].datagrams), (Refused::Full, left));
+    assert_eq!(udp.counters().refused(Refused::Full), left);
 
-    let lost = send(&mut open(), "10.99.0.1:9", 10);
+    let mut other = open();
+    let lost = other.send(&packets("10.99.0.1:9", 10)).lost;
     assert_eq!((lost[0].why, lost[0].datagrams), (Refused::Unreachable, 10));
     run("tc qdisc del dev eth1 root");
     assert!(udp.has_gso(), "neither is a reason to give up offload");
 }
 
+/// A board as it is deployed has room for a few key frames at most.
+#[tokio::test]
+#[ignore = "needs the namespaces of tests/netns/run.sh"]
+async fn what_finds_the_send_buffer_full_leaves_later_and_in_order() {
+    let mut udp = Udp::bind(&Settings {
+        send_buffer: 8 << 10,
+        ..settings()
+    })
+    .unwrap();
+    let mut peer = peer("as_a_listener", "10.77.2.1", udp.port());
+    let ready = tokio::time::timeout(Duration::from_secs(10), udp.readable()).await;
+    ready.expect("the peer does not come").unwrap();
+    let mut listener = None;
+    udp.receive(1, |datagram| listener = Some((datagram.to, datagram.from)));
+    let (from, to) = listener.unwrap();
+    run("tc qdisc replace dev eth1 root tbf rate 50mbit burst 10kb limit 100mb");
+    let packet = |n: u32| {
+        let mut bytes = vec![0; 1200];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        Outgoing { from, to, bytes }
+    };
+    let batch: Vec<_> = (0..IN_ORDER).map(packet).collect();
+    let (mut taken, mut waits) = (0, 0);
+    while taken < batch.len() {
+        let sent = udp.send(&batch[taken..]);
+        assert_eq!(sent.lost, []);
+        taken += sent.taken;
+        waits += 1;
+        std::thread::sleep(Duration::from_millis(1)); // as the loop does
+    }
+    assert!(waits > 20, "the send buffer was never full");
+    assert!(udp.has_gso());
+    assert!(peer.wait().unwrap().success());
+    run("tc qdisc del dev eth1 root");
+}
+
+/// Datagrams of the test above.
+const IN_ORDER: u32 = 1000;
+
+/// Runs in the peer's namespace, started by the test above.
+#[test]
+#[ignore = "started by another test, in the other namespace"]
+fn as_a_listener() {
+    let Some((addresses, port)) = task() else {
+        return;
+    };
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    socket.connect((addresses[0], port)).unwrap();
+    socket.send(b"here I am").unwrap();
+    for n in 0..IN_ORDER {
+        let mut bytes = [0; 1500];
+        let size = socket.recv(&mut bytes).unwrap();
+        assert_eq!((size, &bytes[..4]), (1200, &n.to_be_bytes()[..]));
+    }
+}
+
 #[test]
 #[ignore = "needs the namespaces of tests/netns/run.sh"]
 fn a_viewer_plays_over_each_interface_in_each_family() {
-    const HTTP: u16 = 8080;
+    let _daemon = daemon("size = \"320x240\"", None);
+    let mut peer = peer("as_a_viewer", &EXPECTED.join(","), HTTP);
+    assert!(peer.wait().unwrap().success());
+}
+
+/// A service has no right to a larger send buffer than any program gets, and key frames for some
+/// viewers at once do not fit into that one.
+#[test]
+#[ignore = "needs the namespaces of tests/netns/run.sh"]
+fn key_frames_for_several_viewers_wait_for_room_and_nothing_is_lost() {
+    run("tc qdisc replace dev eth1 root tbf rate 20mbit burst 10kb limit 100mb");
+    let _daemon = daemon("size = \"1280x720\"", Some(SMALL));
+    let viewers: Vec<_> = (0..8)
+        .map(|_| peer("as_one_of_many", "10.77.2.1", HTTP))
+        .collect();
+    for mut viewer in viewers {
+        assert!(viewer.wait().unwrap().success());
+    }
+    let server = SocketAddr::from(([127, 0, 0, 1], HTTP));
+    let metrics = viewer::request(server, "GET", "/metrics", "", "200");
+    let value = |name: &str| {
+        let mut lines = metrics.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let held = value("pinhole_udp_datagrams_held_total");
+    println!("{held} datagrams waited");
+    assert!(held > 0, "the send buffer was never full");
+    let lost = value("pinhole_udp_refused_total{reason=\"full\"}");
+    assert_eq!(lost, 0, "{held} waited");
+    run("tc qdisc del dev eth1 root");
+}
+
+/// Where the daemon serves.
+const HTTP: u16 = 8080;
+/// Bytes of a send buffer: to a test picture's key frame what a service's is to a camera's.
+const SMALL: usize = 4 << 10;
+
+/// Pinhole with camera `cam`, a test picture, with such a send buffer. It serves when this returns.
+fn daemon(camera: &str, send_buffer: Option<usize>) -> Killed {
     let directory = std::env::temp_dir().join(format!("pinhole-netns-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("pinhole.toml");
     let config = format!(
         "[server]\nlisten = \"[::]:{HTTP}\"\n[access]\nanonymous = true\n\
-         [[camera]]\nname = \"cam\"\nsource = \"pattern:\"\nsize = \"320x240\"\n"
+         [[camera]]\nname = \"cam\"\nsource = \"pattern:\"\n{camera}\n"
     );
     std::fs::write(&file, config).unwrap();
     // tests/vm runs this where nothing was built.
     let program = std::env::var("PINHOLE_NETNS_PROGRAM");
     let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_pinhole").to_owned());
     let mut daemon = Command::new(program);
-    let daemon = daemon.args(["run", "--config"]).arg(&file).spawn();
-    let _daemon = Killed(daemon.unwrap());
+    daemon.args(["run", "--config"]).arg(&file);
+    if let Some(bytes) = send_buffer {
+        daemon.env("PINHOLE_UDP_SEND_BUFFER", bytes.to_string());
+    }
+    let daemon = Killed(daemon.spawn().unwrap());
     let until = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(("::1", HTTP)).is_err() {
         assert!(Instant::now() < until, "pinhole does not start");
         std::thread::sleep(Duration::from_millis(20)); // nothing tells when a port opens
     }
-    let mut peer = peer("as_a_viewer", &EXPECTED.join(","), HTTP);
-    let played = peer.wait().unwrap().success();
     std::fs::remove_dir_all(&directory).unwrap();
-    assert!(played);
+    daemon
 }
 
 /// A process that does not outlive the test.
@@ -181,7 +282,16 @@ impl Drop for Killed {
     }
 }
 
-/// Runs in the peer's namespace, started by the test above.
+/// Runs in the peer's namespace, started by a test above.
+#[test]
+#[ignore = "started by another test, in the other namespace"]
+fn as_one_of_many() {
+    if let Some((addresses, port)) = task() {
+        viewer::play(SocketAddr::new(addresses[0], port), 60);
+    }
+}
+
+/// Runs in the peer's namespace, started by a test above.
 #[test]
 #[ignore = "started by another test, in the other namespace"]
 fn as_a_viewer() {
@@ -227,11 +337,15 @@ fn as_a_peer() {
 const ANSWERS: usize = 3;
 
 fn open() -> Udp {
+    Udp::bind(&settings()).unwrap()
+}
+
+fn settings() -> Settings {
     let ice = config::Ice {
         port: 0,
         ..config::Ice::default()
     };
-    Udp::bind(&Settings::new(&ice)).unwrap()
+    Settings::new(&ice)
 }
 
 /// What the process was started for: addresses and port.

@@ -64,4 +64,6 @@ BINARY=${PINHOLE_NETNS_TEST:-$(cargo test --release --test netns --no-run --mess
 [ -x "$BINARY" ] || { echo "netns: the test does not build: cargo test --release --test netns"; exit 1; }
 
 export PINHOLE_NETNS_PEER=$PEER
-ip netns exec "$GATEWAY" "$BINARY" --ignored --test-threads=1 --skip as_a_ "$@"
+# An emulated machine does not code and play for eight viewers in time.
+FEW=(); [ -z "${PINHOLE_NETNS_PROGRAM-}" ] || FEW=(--skip key_frames_for_several_viewers)
+ip netns exec "$GATEWAY" "$BINARY" --ignored --test-threads=1 --skip as_a_ --skip as_one_ "${FEW[@]}" "$@"

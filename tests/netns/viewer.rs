@@ -63,7 +63,7 @@ fn post(server: SocketAddr, offer: &str) -> (String, String) {
     (head.lines().find_map(location).unwrap(), answer.to_owned())
 }
 
-fn request(server: SocketAddr, method: &str, path: &str, body: &str, status: &str) -> String {
+pub fn request(server: SocketAddr, method: &str, path: &str, body: &str, status: &str) -> String {
     let mut stream = TcpStream::connect(server).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))

@@ -307,6 +307,8 @@ fn a_viewer_on_too_thin_a_share_sees_whole_groups_and_bounded_age() {
     assert!(bits <= 2_100_000, "{bits}");
     assert!(gap <= ms(4500), "a group at most: {gap:?}");
     assert_eq!(world.peer(viewer).plis, 0, "it always has something");
+    let counters = world.counters();
+    assert!(counters.held_by_own_pace > 0 && counters.held_by_egress == 0);
 }
 
 #[test]
@@ -339,6 +341,7 @@ fn the_common_egress_is_shared_fairly() {
         assert!(gap <= ms(8500), "{viewer}: {gap:?}");
     }
     assert!(turns_per_second < 6000, "no spinning: {turns_per_second}");
+    assert!(world.counters().held_by_egress > 0);
 }
 
 fn garbage(rng: &mut StdRng) -> Vec<u8> {

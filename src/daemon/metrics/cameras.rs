@@ -117,6 +117,14 @@ fn errors(out: &mut Out<'_>, cameras: &[CameraStatus]) -> fmt::Result {
         "Runs of the source that ended.",
         restarts,
     )?;
+    let cut = cameras
+        .iter()
+        .map(|camera| ([("camera", camera.name.as_str())], camera.gops_cut));
+    out.counters(
+        "camera_gops_cut",
+        "Groups of pictures that gop_cache had no room for, or that lasted too long for it.",
+        cut,
+    )?;
     let errors = cameras.iter().flat_map(|camera| {
         ErrorKind::ALL.map(|kind| {
             let labels = [("camera", camera.name.as_str()), ("kind", kind.as_str())];

@@ -21,7 +21,7 @@ pub(super) fn viewers(out: &mut Out<'_>, sessions: &[SessionStatus]) -> fmt::Res
     let max = |value: fn(&SessionStatus) -> f64| sessions.iter().map(value).fold(0.0, f64::max);
     out.gauge(
         "viewers_bits_per_second",
-        "Sent to all viewers together, each one's mean since it came.",
+        "Sent to all viewers together, over the last two to four seconds.",
         sum(|session| session.bitrate as f64),
     )?;
     out.gauge(
@@ -68,6 +68,8 @@ pub(super) fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::R
         refused_half_open,
         refused_offers,
         skips,
+        held_by_own_pace,
+        held_by_egress,
         key_frame_requests,
         unrepairable_losses,
         key_frames_forced,
@@ -125,6 +127,15 @@ pub(super) fn counted(out: &mut Out<'_>, counters: &gateway::Counters) -> fmt::R
         ),
         ("stills", "Replays that were a key frame alone.", stills),
     ])?;
+    out.by_reason(
+        "viewers_held_back",
+        "Turns in which a viewer's packets waited: for its own pace (limits.egress_per_viewer, \
+         bursts, the pause after a refusal) or for that of all viewers (limits.egress).",
+        &[
+            ("egress_per_viewer", held_by_own_pace),
+            ("egress", held_by_egress),
+        ],
+    )?;
     out.by_reason(
         "sessions_ended",
         "Sessions that ended.",

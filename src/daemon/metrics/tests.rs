@@ -32,6 +32,7 @@ fn camera(name: &str) -> CameraStatus {
             fallback: 1,
             ..ErrorCounts::default()
         },
+        gops_cut: 5,
         load: None,
         stages: StageTimings::default(),
         notes: Vec::new(),
@@ -111,6 +112,7 @@ fn text() -> String {
     http.on_response(429);
     let gateway = gateway::Counters {
         sessions_lost: 2,
+        held_by_egress: 4,
         ..gateway::Counters::default()
     };
     render(Snapshot {
@@ -141,6 +143,8 @@ fn an_operator_finds_what_was_counted() {
         "pinhole_camera_errors_total{camera=\"door\",kind=\"loss\"} 9",
         "pinhole_camera_errors_total{camera=\"door\",kind=\"lost\"} 40",
         "pinhole_camera_errors_total{camera=\"yard\",kind=\"fallback\"} 1",
+        "pinhole_camera_gops_cut_total{camera=\"yard\"} 5",
+        "pinhole_viewers_held_back_total{reason=\"egress\"} 4",
         "pinhole_viewers{state=\"playing\"} 2.0",
         "pinhole_viewers_queued_bytes_max 30.0",
         "pinhole_viewers_round_trip_seconds_max 0.02",

@@ -26,7 +26,11 @@ pub(super) fn write(out: &mut Out<'_>, timings: &Timings) -> fmt::Result {
         ("loop_turn_longest_seconds", &timings.turn),
     ] {
         let longest = histogram.longest().as_secs_f64();
-        out.gauge(name, "The longest since the last scrape.", longest)?;
+        out.gauge(
+            name,
+            "The longest since the last scrape, whoever scraped: of two scrapers each sees a part.",
+            longest,
+        )?;
     }
     Ok(())
 }

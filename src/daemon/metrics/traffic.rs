@@ -27,6 +27,21 @@ pub(super) fn media(out: &mut Out<'_>, counters: &udp::Counters) -> fmt::Result 
             counters.calls_out,
         ),
         (
+            "udp_held",
+            "Times that the send buffer was full and datagrams waited for room.",
+            counters.times_held,
+        ),
+        (
+            "udp_datagrams_held",
+            "That waited so; what waited in vain is refused as full.",
+            counters.datagrams_held,
+        ),
+        (
+            "udp_offload_refused",
+            "Runs of datagrams that the kernel did not send in one call, so that they left one by one.",
+            counters.offload_refused,
+        ),
+        (
             "udp_truncated",
             "Received too long; dropped.",
             counters.truncated,
@@ -81,7 +96,8 @@ pub(super) fn http(out: &mut Out<'_>, counters: &HttpCounters) -> fmt::Result {
     )?;
     out.by_reason(
         "http_refused",
-        "Connections and requests refused or cut, by the bound they met.",
+        "Connections and requests refused or cut, by the bound they met. head_time is no whole head \
+         in time, and so the ordinary end of a connection that nobody used any more.",
         &[
             ("connections", connections_refused),
             ("age", connections_aged),

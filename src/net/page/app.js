@@ -21,6 +21,8 @@ const LIVE_MOST = 9;
 const HIDDEN_MS = 20_000;
 /** Narrowest tile, px, for which all cameras are fitted on one screen without scrolling. */
 const FIT_LEAST_PX = { kiosk: 150, page: 300 };
+/** Between two looks for a new release, ms: a restart may be too quick for anything to fail. */
+const RELEASE_MS = 10_000;
 /** The pointer of a kiosk disappears after resting this long, ms. */
 const POINTER_MS = 3000;
 
@@ -37,6 +39,7 @@ let release = null; // of the page that runs here: the tag that its files were s
 const sight = new IntersectionObserver(onSight, { threshold: 0.2 });
 let isAsleep = false;
 let sleepTimer = null;
+let shown = { view: null, name: '' };
 let openedHere = false; // the large view was opened from the grid: Back leads there
 let wakeLock = null; // a promise of one
 
@@ -48,6 +51,7 @@ function start() {
   listen();
   api.start();
   followRelease();
+  setInterval(() => document.hidden || followRelease(), RELEASE_MS);
   setInterval(tick, 1000);
   setInterval(render, 250);
 }
@@ -66,7 +70,7 @@ function listen() {
   addEventListener('keydown', onKey);
   addEventListener('pagehide', () => tiles.forEach((tile) => tile.want(false, true)));
   addEventListener('pageshow', (event) => event.persisted && play());
-  addEventListener('online', () => api.start());
+  addEventListener('online', () => document.hidden || api.start());
   document.addEventListener('visibilitychange', onVisibility);
   byId('home').addEventListener('click', onHome);
   byId('back').addEventListener('click', close);
@@ -158,6 +162,14 @@ function show() {
   fit();
   play();
   keepAwake();
+  moveFocus(shown, view);
+  shown = { view, name };
+}
+
+/** What had the focus is hidden by a change of view: the focus goes there and back with the eyes. */
+function moveFocus(from, view) {
+  if (from.view === 'grid' && view === 'one') byId('back').focus({ preventScroll: true });
+  else if (from.view === 'one' && view === 'grid') tiles.get(from.name)?.element.querySelector('.open').focus();
 }
 
 /** What to say instead of pictures, or null. */
@@ -334,7 +346,6 @@ function onHome(event) {
 
 /** Back to the grid, as the browser's own Back where that leads there. */
 function close() {
-  const was = tiles.get(named());
   if (openedHere) {
     openedHere = false;
     history.back();
@@ -342,7 +353,6 @@ function close() {
     history.replaceState(null, '', location.pathname + location.search);
     show();
   }
-  requestAnimationFrame(() => was?.element.querySelector('.open').focus({ preventScroll: false }));
 }
 
 /** The camera before or after, round and round. */

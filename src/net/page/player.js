@@ -256,7 +256,8 @@ export class Player {
     const backoff = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** this.#failuresInARow);
     this.#failuresInARow += 1;
     const jittered = backoff * (0.75 + Math.random() * 0.5);
-    const asked = Math.min(retryAfterMs ?? 0, RETRY_AFTER_MOST_MS);
+    // Later than asked, and each by another while: tiles refused together would be so again.
+    const asked = Math.min(retryAfterMs ?? 0, RETRY_AFTER_MOST_MS) * (1 + Math.random());
     const pause = Math.max(jittered, asked, REFUSED_MS[status] ?? 0);
     this.why = why;
     this.status = status;

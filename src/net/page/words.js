@@ -98,7 +98,8 @@ function refused({ why, status, retryInMs }) {
   }
   if (status === 404) return say('bad', 'off', 'Unknown camera', why, next);
   if (status === 422) return say('bad', 'off', 'This browser cannot play it', why, next);
-  if (status === 503) return say('busy', 'busy', 'Pinhole is full', why, next);
+  // A limit is named; else it is too busy, or ends to start again.
+  if (status === 503) return say('busy', 'busy', / is reached$/.test(why) ? 'Pinhole is full' : 'Pinhole is busy', why, next);
   return say('busy', 'busy', 'Reconnecting', why, retryInMs < 1000 ? '' : next);
 }
 

@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
-use super::{BATCH, BindError, Counters, MAX_DATAGRAM};
+use super::{BATCH, BindError, Counters, MAX_DATAGRAM, Settings};
 
 /// A socket and the buffers that its datagrams are received into.
 pub(super) struct Family {
@@ -42,8 +42,9 @@ pub(super) enum Batch {
 }
 
 /// Bytes asked for; the kernel doubles it for its own overhead. A key frame of 50 kB for 20
-/// viewers fits, and on a 100 Mbit/s link it is some 80 ms of it: more would only be latency.
-const SEND_BUFFER: usize = 1 << 20;
+/// viewers fits, and on a 100 Mbit/s link it is some 80 ms of it: more would only be latency. What
+/// does not fit has to wait.
+pub(super) const SEND_BUFFER: usize = 1 << 20;
 
 /// Bytes asked for: some 700 short datagrams with the kernel's overhead, 14 ms of a flood of
 /// 50,000 a second, which outlasts the longest turn of the loop.
@@ -51,15 +52,15 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 
 impl Family {
     /// Opens the IPv4 socket; `None` where the machine has no IPv4.
-    pub(super) fn open_v4(port: u16, dscp: u8) -> Result<Option<Self>, BindError> {
+    pub(super) fn open_v4(port: u16, settings: &Settings) -> Result<Option<Self>, BindError> {
         let wanted = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-        found(port, "IPv4", open(wanted.into(), dscp))
+        found(port, "IPv4", open(wanted.into(), settings))
     }
 
     /// Opens the IPv6 socket, for IPv6 alone; `None` where the machine has no IPv6.
-    pub(super) fn open_v6(port: u16, dscp: u8) -> Result<Option<Self>, BindError> {
+    pub(super) fn open_v6(port: u16, settings: &Settings) -> Result<Option<Self>, BindError> {
         let wanted = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
-        found(port, "IPv6", open(wanted.into(), dscp))
+        found(port, "IPv6", open(wanted.into(), settings))
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -207,7 +208,7 @@ fn found(
     }
 }
 
-fn open(wanted: SocketAddr, dscp: u8) -> io::Result<Family> {
+fn open(wanted: SocketAddr, settings: &Settings) -> io::Result<Family> {
     let family = if wanted.is_ipv6() {
         AddressFamily::Inet6
     } else {
@@ -221,8 +222,8 @@ fn open(wanted: SocketAddr, dscp: u8) -> io::Result<Family> {
     } else {
         setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
     }
-    mark(&fd, wanted.is_ipv6(), dscp);
-    size_buffers(&fd);
+    mark(&fd, wanted.is_ipv6(), settings.dscp);
+    size_buffers(&fd, settings.send_buffer);
     sys::bind(fd.as_raw_fd(), &SockaddrStorage::from(wanted))?;
     let bound: SockaddrStorage = sys::getsockname(fd.as_raw_fd())?;
     Ok(Family {
@@ -262,10 +263,10 @@ fn mark(fd: &OwnedFd, is_v6: bool, dscp: u8) {
 
 /// Asks for our sizes; what was granted is in the log line of the port. Past
 /// `net.core.{w,r}mem_max` only a process with CAP_NET_ADMIN gets them.
-fn size_buffers(fd: &OwnedFd) {
+fn size_buffers(fd: &OwnedFd, send_buffer: usize) {
     // A refusal leaves the system's default, which works too.
-    if setsockopt(fd, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
-        let _ = setsockopt(fd, sockopt::SndBuf, &SEND_BUFFER);
+    if setsockopt(fd, sockopt::SndBufForce, &send_buffer).is_err() {
+        let _ = setsockopt(fd, sockopt::SndBuf, &send_buffer);
     }
     if setsockopt(fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
         let _ = setsockopt(fd, sockopt::RcvBuf, &RECEIVE_BUFFER);

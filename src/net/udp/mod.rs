@@ -8,7 +8,8 @@
 //! The local address of every datagram is taken from the kernel (`IP_PKTINFO`) and answered from,
 //! so that a machine with several addresses never answers from another one than it was asked at.
 //! Datagrams of equal length for one destination leave in one system call (`UDP_SEGMENT`, "GSO").
-//! The environment variable `PINHOLE_UDP_GSO=off` turns that off, for comparison.
+//! The environment variable `PINHOLE_UDP_GSO=off` turns that off, for comparison, and
+//! `PINHOLE_UDP_SEND_BUFFER` is another size of the send buffer, in bytes.
 
 mod family;
 mod send;
@@ -21,7 +22,7 @@ use nix::errno::Errno;
 use tracing::{info, warn};
 
 use crate::config;
-use family::{Batch, Family};
+use family::{Batch, Family, SEND_BUFFER};
 use send::Gso;
 
 /// The media port. Lives on the loop's thread, inside its tokio runtime.
@@ -46,6 +47,9 @@ pub struct Settings {
     pub dscp: u8,
     /// Whether several datagrams may leave in one system call.
     pub gso: bool,
+    /// Bytes that may wait in the kernel to be sent, as asked for; it doubles them for its own
+    /// overhead.
+    pub send_buffer: usize,
 }
 
 /// A received datagram, lent for the time of one call.
@@ -77,6 +81,29 @@ pub struct Received {
     pub has_more: bool,
 }
 
+/// What one [`Udp::send`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent<'a> {
+    /// Datagrams that are done with, from the beginning of the batch: with the kernel, or lost.
+    /// The send buffer has no room for the others.
+    pub taken: usize,
+    pub lost: &'a [Lost],
+}
+
+/// What became of a run that was sent one by one.
+struct Singly {
+    /// Datagrams that are done with.
+    done: usize,
+    /// Of those none was refused, and there were some.
+    all_left: bool,
+}
+
+impl Singly {
+    fn new(done: usize, all_left: bool) -> Self {
+        Self { done, all_left }
+    }
+}
+
 /// Datagrams that the kernel did not take: their viewer is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
@@ -88,7 +115,8 @@ pub struct Lost {
 /// Why the kernel did not take a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The send buffer or a queue below it is full (`EAGAIN`, `ENOBUFS`, `ENOMEM`).
+    /// The send buffer was full for too long (`EAGAIN`), or a queue below it is (`ENOBUFS`,
+    /// `ENOMEM`).
     Full,
     /// Longer than UDP can carry (`EMSGSIZE`).
     TooLong,
@@ -123,6 +151,12 @@ pub struct Counters {
     pub bytes_out: u64,
     /// `sendmsg` calls, refused ones too.
     pub calls_out: u64,
+    /// Times that the send buffer was full and datagrams waited for room.
+    pub times_held: u64,
+    /// Datagrams that waited so; those that waited for too long are refused as `Full`.
+    pub datagrams_held: u64,
+    /// Runs that the kernel did not cut into segments, and that then left one by one.
+    pub offload_refused: u64,
     refused: [u64; Refused::ALL.len()],
 }
 
@@ -151,12 +185,15 @@ pub const BATCH: usize = 32;
 const PORT_ATTEMPTS: usize = 16;
 
 impl Settings {
-    /// The settings in `[ice]`, and `PINHOLE_UDP_GSO` from the environment.
+    /// The settings in `[ice]`, and those from the environment.
     pub fn new(ice: &config::Ice) -> Self {
+        let send_buffer = std::env::var("PINHOLE_UDP_SEND_BUFFER").ok();
+        let send_buffer = send_buffer.and_then(|bytes| bytes.parse().ok());
         Self {
             port: ice.port,
             dscp: ice.dscp,
             gso: std::env::var("PINHOLE_UDP_GSO").map_or(true, |word| word != "off" && word != "0"),
+            send_buffer: send_buffer.unwrap_or(SEND_BUFFER),
         }
     }
 }
@@ -187,6 +224,7 @@ impl Udp {
             receive_buffer,
             "media port open"
         );
+        warn_small_buffer(send_buffer, settings.send_buffer);
         Ok(Self {
             port,
             v4,
@@ -216,7 +254,8 @@ impl Udp {
         &self.counters
     }
 
-    /// Whether several datagrams leave in one system call (false once the kernel refused it).
+    /// Whether several datagrams may leave in one system call (false once the kernel turns out to
+    /// have no such thing).
     pub fn has_gso(&self) -> bool {
         self.gso.is_on()
     }
@@ -265,70 +304,102 @@ impl Udp {
     /// Sends `batch` in order, never blocking. Neighbours of equal length, source and destination
     /// share a system call, and so does a shorter one behind them.
     ///
-    /// What the kernel does not take is lost and counted; the answer names the destinations.
-    pub fn send<B: AsRef<[u8]>>(&mut self, batch: &[Outgoing<B>]) -> &[Lost] {
+    /// Where the send buffer is full it stops: what follows can be sent again a little later, or
+    /// [given up](Self::give_up). What the kernel refuses for other reasons is lost and counted;
+    /// the answer names the destinations.
+    pub fn send<B: AsRef<[u8]>>(&mut self, batch: &[Outgoing<B>]) -> Sent<'_> {
         self.lost.clear();
-        let mut rest = batch;
-        while !rest.is_empty() {
-            let (run, tail) = rest.split_at(send::run_length(rest, self.gso.max_segments()));
-            self.send_run(run);
-            rest = tail;
+        let mut taken = 0;
+        while let Some(first) = batch.get(taken) {
+            let rest = &batch[taken..];
+            let max = self.gso.max_segments(first.to.ip());
+            let run = &rest[..send::run_length(rest, max)];
+            let done = self.send_run(run);
+            taken += done;
+            if done < run.len() {
+                break;
+            }
+        }
+        Sent {
+            taken,
+            lost: &self.lost,
+        }
+    }
+
+    /// Loses and counts what the send buffer has no room for.
+    pub fn give_up<B>(&mut self, rest: &[Outgoing<B>]) -> &[Lost] {
+        self.lost.clear();
+        for datagram in rest {
+            self.lose(datagram.to, 1, Refused::Full);
         }
         &self.lost
     }
 
-    /// Sends one run: datagrams that may share a system call.
-    fn send_run<B: AsRef<[u8]>>(&mut self, run: &[Outgoing<B>]) {
-        let Some(first) = run.first() else { return };
+    /// Counts datagrams that wait because the send buffer was full.
+    pub fn count_held(&mut self, datagrams: usize) {
+        self.counters.times_held += 1;
+        self.counters.datagrams_held += datagrams as u64;
+    }
+
+    /// Sends one run: datagrams that may share a system call. How many of them are done with; the
+    /// others found the send buffer full.
+    fn send_run<B: AsRef<[u8]>>(&mut self, run: &[Outgoing<B>]) -> usize {
+        let Some(first) = run.first() else { return 0 };
         let family = match first.to {
             SocketAddr::V4(_) => &self.v4,
             SocketAddr::V6(_) => &self.v6,
         };
         let Some(family) = family else {
-            return self.lose(first.to, run.len(), Refused::NoSocket);
+            self.lose(first.to, run.len(), Refused::NoSocket);
+            return run.len();
         };
         let source = Some(first.from.ip()).filter(|ip| !ip.is_unspecified());
-        if run.len() > 1 {
-            self.counters.calls_out += 1;
-            match send::together(family.fd(), run, source) {
-                Ok(bytes) => {
-                    self.gso.succeeded();
-                    return self.counters.sent(run.len(), bytes);
+        if run.len() == 1 {
+            return self.send_singly(run, source).done;
+        }
+        self.counters.calls_out += 1;
+        match send::together(family.fd(), run, source) {
+            Ok(bytes) => self.counters.sent(run.len(), bytes),
+            Err(Errno::EAGAIN) => return 0,
+            Err(errno) if !Gso::is_suspect(errno) => {
+                self.lose(first.to, run.len(), Refused::from(errno));
+            }
+            Err(errno) => {
+                // GSO, or the datagrams themselves? Plain sends tell.
+                let singly = self.send_singly(run, source);
+                if singly.all_left {
+                    self.counters.offload_refused += 1;
+                    self.gso.refused(first.to.ip(), errno);
                 }
-                Err(errno) if !Gso::is_suspect(errno) => {
-                    return self.lose(first.to, run.len(), Refused::from(errno));
-                }
-                Err(errno) => {
-                    // GSO, or the datagrams themselves? Plain sends tell.
-                    if self.send_singly(run, source) {
-                        self.gso.refused(errno);
-                    }
-                    return;
-                }
+                return singly.done;
             }
         }
-        self.send_singly(run, source);
+        run.len()
     }
 
     /// Sends each datagram of a run by itself; the first that is refused costs the rest.
-    /// Whether all left.
-    fn send_singly<B: AsRef<[u8]>>(&mut self, run: &[Outgoing<B>], source: Option<IpAddr>) -> bool {
+    fn send_singly<B: AsRef<[u8]>>(
+        &mut self,
+        run: &[Outgoing<B>],
+        source: Option<IpAddr>,
+    ) -> Singly {
         for (n, datagram) in run.iter().enumerate() {
             let family = match datagram.to {
                 SocketAddr::V4(_) => &self.v4,
                 SocketAddr::V6(_) => &self.v6,
             };
-            let Some(family) = family else { return false };
+            let Some(family) = family else { break };
             self.counters.calls_out += 1;
             match send::one(family.fd(), datagram, source) {
                 Ok(bytes) => self.counters.sent(1, bytes),
+                Err(Errno::EAGAIN) => return Singly::new(n, n > 0),
                 Err(errno) => {
                     self.lose(datagram.to, run.len() - n, Refused::from(errno));
-                    return false;
+                    return Singly::new(run.len(), false);
                 }
             }
         }
-        true
+        Singly::new(run.len(), true)
     }
 
     fn lose(&mut self, to: SocketAddr, datagrams: usize, why: Refused) {
@@ -425,9 +496,9 @@ type Pair = (u16, Option<Family>, Option<Family>);
 fn open_pair(settings: &Settings) -> Result<Pair, BindError> {
     let mut attempt = 1;
     loop {
-        let v6 = Family::open_v6(settings.port, settings.dscp)?;
+        let v6 = Family::open_v6(settings.port, settings)?;
         let port = v6.as_ref().map_or(settings.port, Family::port);
-        match Family::open_v4(port, settings.dscp) {
+        match Family::open_v4(port, settings) {
             Ok(None) if v6.is_none() => return Err(BindError::NoFamily(port)),
             Ok(v4) => {
                 let port = v4.as_ref().map_or(port, Family::port);
@@ -436,6 +507,17 @@ fn open_pair(settings: &Settings) -> Result<Pair, BindError> {
             Err(_) if settings.port == 0 && attempt < PORT_ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Says that key frames for some viewers at once will have to wait for room.
+fn warn_small_buffer(granted: usize, wanted: usize) {
+    if granted > 0 && granted < wanted {
+        warn!(
+            granted,
+            "the send buffer is small: key frames for several viewers wait for room in it; \
+             sysctl net.core.wmem_max={wanted} gives more at the next start"
+        );
     }
 }
 

@@ -10,18 +10,26 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{self, ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sockopt};
+use tracing::debug;
 
 use super::{Outgoing, warn_plain_sends};
 
 /// Whether datagrams may share a system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Gso {
-    On {
-        /// Refusals in a row where plain sends then went well.
-        strikes: u32,
-    },
+    /// All but those for these destinations, oldest first; [`MAX_PLAIN`] at most.
+    On(Vec<Plain>),
     /// For ever.
     Off,
+}
+
+/// A destination towards which the kernel refuses to cut segments: the device on the way there has
+/// no checksum offload (Linux before 6.11), or the path has a smaller MTU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plain {
+    to: IpAddr,
+    /// Datagrams until it is tried again: routes change.
+    left: u32,
 }
 
 /// Datagrams in one system call, which reach the wire back to back: half of what the kernel takes
@@ -31,16 +39,18 @@ pub(super) const BURST: usize = 32;
 /// Bytes in one system call: an IP packet's 65,535 less headers.
 const MAX_BYTES: usize = 65_000;
 
-/// One viewer behind a path with a small MTU makes the kernel refuse segments that plain sends
-/// fragment; only a kernel or a device that never takes them fails so often without a success.
-const MAX_STRIKES: u32 = 8;
+/// Destinations known to refuse segments; past it the oldest is tried again.
+const MAX_PLAIN: usize = 64;
+
+/// Datagrams that such a destination gets one by one: some minutes of one viewer.
+const PLAIN_DATAGRAMS: u32 = 65_536;
 
 impl Gso {
     /// Asks the kernel whether it knows the option: an old one would not refuse the control
     /// message but ignore it, and send all the bytes as one datagram.
     pub(super) fn probe(fd: BorrowedFd<'_>) -> Self {
         match getsockopt(&fd, sockopt::UdpGsoSegment) {
-            Ok(_) => Self::On { strikes: 0 },
+            Ok(_) => Self::On(Vec::new()),
             Err(errno) => {
                 warn_plain_sends(errno);
                 Self::Off
@@ -48,12 +58,21 @@ impl Gso {
         }
     }
 
-    pub(super) fn is_on(self) -> bool {
-        matches!(self, Self::On { .. })
+    pub(super) fn is_on(&self) -> bool {
+        matches!(self, Self::On(_))
     }
 
-    pub(super) fn max_segments(self) -> usize {
-        if self.is_on() { BURST } else { 1 }
+    /// How many of the next datagrams may share a call to this destination.
+    pub(super) fn max_segments(&mut self, to: IpAddr) -> usize {
+        let Self::On(plain) = self else { return 1 };
+        let Some(at) = plain.iter().position(|plain| plain.to == to) else {
+            return BURST;
+        };
+        plain[at].left -= 1;
+        if plain[at].left == 0 {
+            plain.remove(at);
+        }
+        1
     }
 
     /// Whether an error may be about GSO rather than about the datagrams.
@@ -68,21 +87,20 @@ impl Gso {
         SUSPECTS.contains(&errno)
     }
 
-    pub(super) fn succeeded(&mut self) {
-        if let Self::On { strikes } = self {
-            *strikes = 0;
-        }
-    }
-
     /// Datagrams were refused together that then left one by one.
-    pub(super) fn refused(&mut self, errno: Errno) {
-        let Self::On { strikes } = self else { return };
-        *strikes += 1;
-        let is_certain = errno != Errno::EINVAL && errno != Errno::EMSGSIZE;
-        if is_certain || *strikes >= MAX_STRIKES {
+    pub(super) fn refused(&mut self, to: IpAddr, errno: Errno) {
+        let Self::On(plain) = self else { return };
+        if matches!(errno, Errno::ENOPROTOOPT | Errno::EOPNOTSUPP) {
             *self = Self::Off;
-            warn_plain_sends(errno);
+            return warn_plain_sends(errno);
         }
+        debug!(%to, %errno, "no UDP segmentation offload on this way: datagrams leave one by one");
+        plain.retain(|plain| plain.to != to);
+        if plain.len() >= MAX_PLAIN {
+            plain.remove(0);
+        }
+        let left = PLAIN_DATAGRAMS;
+        plain.push(Plain { to, left });
     }
 }
 
@@ -247,26 +265,50 @@ mod tests {
         assert_eq!(run_length(&batch[2..], 1), 1);
     }
 
-    #[test]
-    fn a_device_without_offload_turns_it_off_for_ever() {
-        let mut gso = Gso::On { strikes: 0 };
-        gso.refused(Errno::EIO);
-        assert!(!gso.is_on());
-        gso.succeeded();
-        assert_eq!(gso.max_segments(), 1);
+    fn on() -> Gso {
+        Gso::On(Vec::new())
+    }
+
+    fn ip(n: usize) -> IpAddr {
+        IpAddr::from([10, 0, (n >> 8) as u8, n as u8])
     }
 
     #[test]
-    fn one_path_with_a_small_mtu_does_not_turn_it_off_for_the_others() {
-        let mut gso = Gso::On { strikes: 0 };
-        for _ in 0..100 {
-            gso.refused(Errno::EINVAL);
-            gso.succeeded();
+    fn a_kernel_without_offload_turns_it_off_for_ever() {
+        for errno in [Errno::ENOPROTOOPT, Errno::EOPNOTSUPP] {
+            let mut gso = on();
+            gso.refused(ip(1), errno);
+            assert!(!gso.is_on());
+            assert_eq!(gso.max_segments(ip(2)), 1);
         }
-        assert!(gso.is_on());
-        for _ in 0..MAX_STRIKES {
-            gso.refused(Errno::EINVAL);
+    }
+
+    #[test]
+    fn one_way_without_offload_or_with_a_small_mtu_leaves_it_to_the_others() {
+        for errno in [Errno::EIO, Errno::EINVAL, Errno::EMSGSIZE] {
+            let mut gso = on();
+            (0..100).for_each(|_| gso.refused(ip(1), errno));
+            assert_eq!(gso.max_segments(ip(1)), 1);
+            assert_eq!(gso.max_segments(ip(2)), BURST);
         }
-        assert!(!gso.is_on());
+    }
+
+    #[test]
+    fn a_destination_is_tried_again_after_a_while() {
+        let mut gso = on();
+        gso.refused(ip(1), Errno::EIO);
+        for _ in 0..PLAIN_DATAGRAMS {
+            assert_eq!(gso.max_segments(ip(1)), 1);
+        }
+        assert_eq!(gso.max_segments(ip(1)), BURST);
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_destinations_is_tried_again() {
+        let mut gso = on();
+        (0..=MAX_PLAIN).for_each(|n| gso.refused(ip(n), Errno::EIO));
+        assert_eq!(gso.max_segments(ip(0)), BURST);
+        assert!((1..=MAX_PLAIN).all(|n| gso.max_segments(ip(n)) == 1));
+        assert!(matches!(gso, Gso::On(plain) if plain.len() == MAX_PLAIN));
     }
 }

@@ -45,10 +45,19 @@ pub(super) fn refused(path: &Path, doing: &str, errno: Errno) -> End {
             Pace::Probe,
             format!("{path} is gone"),
         ),
-        Errno::EACCES | Errno::EPERM => (
+        Errno::EACCES => (
             DownReason::Unreachable,
             Pace::Soon,
             format!("{path}: permission denied; the user must be in the group \"video\""),
+        ),
+        // No mode of a file gives this one: it is what a control group's list of devices says.
+        Errno::EPERM => (
+            DownReason::Unreachable,
+            Pace::Soon,
+            format!(
+                "{path}: refused by the sandbox of the service or container; systemd's unit needs \
+                 DeviceAllow=char-video4linux, and videodev loaded when it starts (else restart it)"
+            ),
         ),
         Errno::EBUSY => (
             DownReason::Unreachable,
@@ -92,5 +101,18 @@ pub(super) fn stopped(errno: Errno) -> End {
         reason,
         detail,
         pace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_whether_the_group_or_the_sandbox_is_to_blame() {
+        let told = |errno| refused(Path::new("/dev/video0"), "opening", errno).detail;
+        assert!(told(Errno::EACCES).contains("group \"video\""));
+        assert!(told(Errno::EPERM).contains("DeviceAllow"));
+        assert!(!told(Errno::EPERM).contains("group"));
     }
 }
