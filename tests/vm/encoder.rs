@@ -253,7 +253,7 @@ fn none() -> String {
     one_vivid();
     let mut watch = playing("auto");
     watch.unit();
-    let note = watch.tail().contains("openh264");
+    let note = watch.said().contains("openh264");
     assert!(note, "{}", watch.tail());
     "openh264, and a note that says so".to_owned()
 }

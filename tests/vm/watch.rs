@@ -107,7 +107,12 @@ impl Watch {
         }
     }
 
-    /// The end of what was said.
+    /// All that was said, for judging.
+    pub fn said(&self) -> &str {
+        &self.log
+    }
+
+    /// The end of it, for a person.
     pub fn tail(&self) -> &str {
         let from = self.log.len().saturating_sub(1500);
         let from = (from..self.log.len()).find(|at| self.log.is_char_boundary(*at));
@@ -145,6 +150,12 @@ impl Watch {
             }
         }
         (self.units - units, self.errors - errors, self.downs - downs)
+    }
+
+    /// Takes all that was said up to now. (It ends in a pause: no camera here sends a hundred
+    /// pictures a second.)
+    pub fn drain(&mut self) {
+        while self.next_within(Duration::from_millis(10)).is_some() {}
     }
 
     /// Decodes one unit.
