@@ -42,6 +42,8 @@ pub struct Watch {
     pub units: u64,
     pub errors: u32,
     pub downs: u32,
+    /// Pictures that never came out of the device.
+    pub lost: u64,
 }
 
 impl Watch {
@@ -64,6 +66,7 @@ impl Watch {
             units: 0,
             errors: 0,
             downs: 0,
+            lost: 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl Watch {
             }
             SourceEvent::Error { .. } => self.errors += 1,
             SourceEvent::Down { .. } => self.downs += 1,
+            SourceEvent::LeftOut(some) => self.lost += some.lost,
             _ => {}
         }
         if !matches!(event, SourceEvent::Unit(_)) {
