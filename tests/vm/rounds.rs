@@ -142,7 +142,7 @@ const GROWTH_KIB: u64 = 8 * 1024;
 /// without regard for each other.
 fn rounds(faults: &[&'static Fault], rounds: u32) -> String {
     let mut cameras = Camera::all(faults);
-    let mut before = None;
+    let (mut before, mut memory) = (None, Vec::new());
     for round in 0..rounds {
         play(&mut cameras, before_a_fault(faults));
         // The first half fills the allocator's pools: each run is a thread of its own.
@@ -157,6 +157,8 @@ fn rounds(faults: &[&'static Fault], rounds: u32) -> String {
             (fault.inject)(device);
         }
         cameras.iter_mut().for_each(Camera::comes_back);
+        give_back_memory();
+        memory.push(Holds::ours().memory_kib / 1024);
     }
     let before = before.expect("half of the rounds");
     for camera in &mut cameras {
@@ -169,7 +171,7 @@ fn rounds(faults: &[&'static Fault], rounds: u32) -> String {
     });
     let after = settled(&mut cameras);
     let mut words: String = cameras.iter().map(|camera| camera.words(rounds)).collect();
-    let _ = write!(words, "{before}, then {after}");
+    let _ = write!(words, "{before}, then {after}; MiB by round {memory:?}");
     assert!(
         after.memory_kib <= before.memory_kib + GROWTH_KIB,
         "{words}"
