@@ -204,7 +204,8 @@ def a_viewer_plays_on_through_garbage_and_abuse(site):
     # As fast as was meant, or as this machine can: a sender that had time left over sent too little.
     is_full = rate > 0.98 * DATAGRAMS_PER_S
     is_all_there_was = busy > 0.9
-    short = "" if is_full else f" of {DATAGRAMS_PER_S} meant (its sender was busy {100 * busy:.0f} % of the time)"
+    meant = f" of {DATAGRAMS_PER_S} meant (its sender was busy {100 * busy:.0f} % of the time)"
+    short = "" if is_full else meant
     whose = "Pinhole's own loop was slow" if slow_turns else "Pinhole's loop never was: the host is slow"
     told = (
         f"{rate:.0f} datagrams/s sent{short}, {taken / ATTACK_S:.0f}/s read, "

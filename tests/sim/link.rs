@@ -50,7 +50,10 @@ pub struct Packet {
 
 pub struct Link {
     pub quality: Quality,
-    rng: StdRng,
+    /// Of media, and of all else: how often a handshake or a check is sent must not decide which
+    /// picture is lost.
+    media: StdRng,
+    others: StdRng,
     start: Instant,
     under_way: BinaryHeap<Reverse<Packet>>,
     order: u64,
@@ -85,7 +88,8 @@ impl Link {
     pub fn new(quality: Quality, seed: u64, start: Instant) -> Self {
         Self {
             quality,
-            rng: StdRng::seed_from_u64(seed),
+            media: StdRng::seed_from_u64(seed),
+            others: StdRng::seed_from_u64(!seed),
             start,
             under_way: BinaryHeap::new(),
             order: 0,
@@ -110,7 +114,7 @@ impl Link {
             self.lost += 1;
             return;
         }
-        let jitter = self.quality.jitter.mul_f64(self.rng.random());
+        let jitter = self.quality.jitter.mul_f64(self.chance(&bytes).random());
         self.order += 1;
         let at = now + self.quality.delay + jitter;
         self.under_way.push(Reverse(Packet {
@@ -136,7 +140,15 @@ impl Link {
         let is_out = self.quality.outage > Duration::ZERO
             && since.as_nanos() % self.quality.outage_every.as_nanos()
                 >= (self.quality.outage_every - self.quality.outage).as_nanos();
-        is_out || (self.quality.loss > 0.0 && self.rng.random_bool(self.quality.loss))
+        let loss = self.quality.loss;
+        is_out || (loss > 0.0 && self.chance(bytes).random_bool(loss))
+    }
+
+    fn chance(&mut self, bytes: &[u8]) -> &mut StdRng {
+        match is_media(bytes) {
+            true => &mut self.media,
+            false => &mut self.others,
+        }
     }
 
     pub fn next_at(&self) -> Option<Instant> {

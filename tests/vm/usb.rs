@@ -11,7 +11,7 @@ use pinhole::media::{DownReason, SourceEvent};
 
 use crate::Case;
 use crate::devices;
-use crate::machine::{eventually, load_vivid, shell, unload};
+use crate::machine::{Holds, eventually, load_vivid, shell, unload};
 use crate::usb_camera::UsbCamera;
 use crate::usb_descriptors::Offer;
 use crate::usb_h264;
@@ -112,6 +112,11 @@ fn capture_node() -> Option<String> {
         .then(|| node.file_name().into_string().unwrap())
 }
 
+/// Its node, or why the kernel took it away.
+fn plugged_in() -> String {
+    capture_node().unwrap_or_else(|| panic!("it is gone: {}", shell("dmesg | tail -n 6")))
+}
+
 fn unplug(camera: UsbCamera) {
     camera.unplug();
     let _ = fs::remove_file(LINK);
@@ -130,7 +135,7 @@ fn itself() -> String {
     let mut told = Vec::new();
     for format in ["MJPG", "YUYV"] {
         let start = Instant::now();
-        let device = capture_node().unwrap();
+        let device = plugged_in();
         shell(&format!(
             "v4l2-ctl -d /dev/{device} --set-fmt-video=width=640,height=480,pixelformat={format} \
              --stream-mmap --stream-count=30 --stream-to=/tmp/usb"
@@ -141,7 +146,7 @@ fn itself() -> String {
             "{format} {per_second:.1} per second, {bytes} bytes each"
         ));
     }
-    let device = capture_node().unwrap();
+    let device = plugged_in();
     let modes = shell(&format!("v4l2-ctl -d /dev/{device} --get-ctrl=brightness"));
     assert_eq!(modes.trim(), "brightness: 0");
     told.join("; ")
@@ -174,7 +179,8 @@ fn replug() -> String {
     let ride = watch.ride_out(
         || unplug(camera),
         || {
-            // Somebody else takes the number meanwhile.
+            // Somebody else takes the number meanwhile: once nobody holds the old node open.
+            eventually("the old node is let go", || Holds::ours().cameras == 0);
             load_vivid("node_types=0x1 input_types=0x0");
             again = Some(plug());
             returned = Instant::now();
