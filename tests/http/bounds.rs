@@ -165,7 +165,7 @@ async fn requests_over_the_rate_wait_their_turn() {
     let mut client = world.client().await;
     // No time passes during the burst: on a slow machine the bucket would fill as fast as it is
     // emptied. (A paused clock jumps where nobody has anything to do: so somebody has.)
-    pause();
+    tokio::time::pause();
     let awake = tokio::spawn(async {
         loop {
             tokio::task::yield_now().await;
@@ -180,7 +180,7 @@ async fn requests_over_the_rate_wait_their_turn() {
         }
     }
     awake.abort();
-    resume();
+    tokio::time::resume();
     let (passed, reply) = refused.expect("the rate was never reached");
     assert!(passed >= 10, "{passed} of a burst of 10 passed");
     assert_eq!(reply.header("retry-after"), "1");

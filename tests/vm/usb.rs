@@ -281,7 +281,7 @@ fn error_bit() -> String {
     }
     watch.during(Duration::from_millis(1500)); // what was lost is told once a second
     assert_eq!((watch.errors, watch.downs), (0, 0), "{}", watch.tail());
-    let lost = watch.lost;
+    let lost = watch.left_out.lost;
     assert!(lost >= 5, "{lost} of 5 were dropped: {}", watch.tail());
     watch.close();
     format!("flagged by the driver: {flagged}; dropped by it: the picture goes on without {lost}")

@@ -184,7 +184,7 @@ fn forced() -> String {
     watch.during(Duration::from_millis(1500)); // what was lost is told once a second
     // More often than wished only after a loss, which wants one, too.
     assert!(
-        asked == wishes || watch.lost > 0,
+        asked == wishes || watch.left_out.lost > 0,
         "asked {asked} times: {}",
         watch.tail()
     );

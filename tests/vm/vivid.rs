@@ -119,16 +119,17 @@ fn rates() -> String {
     told.join("; ")
 }
 
-/// The beat between pictures that follow each other, per second: it must be the one asked for.
-/// Others may be missing in between, as a busy host drops some; but none comes too soon.
+/// The beat, per second, between pictures that follow each other: it must be the one that was
+/// asked for. Others may be missing in between, as a busy host drops some.
 fn beat(ticks: &[i64], fps: f64) -> f64 {
     let mut steps: Vec<i64> = ticks.windows(2).map(|pair| pair[1] - pair[0]).collect();
     steps.sort_unstable();
-    let soonest = 90_000.0 / fps * 0.75;
-    assert!(steps[0] as f64 >= soonest, "of {fps}: {steps:?}");
-    let beat = 90_000.0 / steps[steps.len() / 10] as f64;
-    let share = beat / fps;
-    assert!((0.95..=1.05).contains(&share), "of {fps}: {steps:?}");
+    let interval = 90_000.0 / fps;
+    let adjacent = steps.partition_point(|step| (*step as f64) < 1.5 * interval);
+    assert!(adjacent * 10 >= steps.len(), "of {fps}: {steps:?}");
+    // The camera's own clock is the machine's: one that was late is followed by one too soon.
+    let beat = 90_000.0 / steps[adjacent / 2] as f64;
+    assert!((0.9..=1.1).contains(&(beat / fps)), "of {fps}: {steps:?}");
     beat
 }
 
@@ -178,7 +179,7 @@ fn sequence_wrap() -> String {
     assert!(to_the_wrap <= 128, "it begins at {begins}");
     let mut watch = playing(&format!("{SMALL}\nfps = 60"));
     let first = watch.unit().ticks;
-    let (counted, lost) = (watch.units, watch.lost);
+    let (counted, lost) = (watch.units, watch.left_out.lost);
     while watch.units < to_the_wrap + 70 {
         watch.unit();
     }
@@ -189,7 +190,7 @@ fn sequence_wrap() -> String {
         last = watch.unit().ticks;
     }
     let came = watch.units - counted;
-    let lost = watch.lost - lost;
+    let lost = watch.left_out.lost - lost;
     // Not more than time has passed for; a wrap taken for a loss would be four thousand million.
     let passed = (last - first) as u64 * 60 / 90_000 + 1;
     assert!(
@@ -275,11 +276,16 @@ fn half_dropped() -> String {
     let mut watch = playing(SMALL);
     let (all, ..) = watch.during(Duration::from_secs(3));
     control(0, "percentage_of_dropped_buffers=50");
+    let before = watch.left_out;
     let (half, errors, downs) = watch.during(Duration::from_secs(3));
     control(0, "percentage_of_dropped_buffers=0");
     assert_eq!(downs, 0, "{}", watch.tail());
-    assert!(half > 0 && half < all * 3 / 4, "{all}, then {half}");
-    format!("{all} pictures in 3 s, then {half}; {errors} errors, no restart")
+    // By the driver's own numbers: how many come at all depends on the host.
+    let left_out = watch.left_out.since(before);
+    let numbered = half + left_out.late + left_out.lost;
+    let words = format!("{all} pictures in 3 s, then {half}, {left_out:?}");
+    assert!(half > 0 && left_out.lost * 3 > numbered, "{words}");
+    format!("{words}; {errors} errors, no restart")
 }
 
 fn all_dropped() -> String {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 use pinhole::config::{Camera, Config};
-use pinhole::media::{AccessUnit, CameraId, Demand, DownReason, SourceEvent};
+use pinhole::media::{AccessUnit, CameraId, Demand, DownReason, LeftOut, SourceEvent};
 use pinhole::source::{self, Events, SourceHandle};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -42,8 +42,7 @@ pub struct Watch {
     pub units: u64,
     pub errors: u32,
     pub downs: u32,
-    /// Pictures that never came out of the device.
-    pub lost: u64,
+    pub left_out: LeftOut,
 }
 
 impl Watch {
@@ -66,7 +65,7 @@ impl Watch {
             units: 0,
             errors: 0,
             downs: 0,
-            lost: 0,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -88,7 +87,11 @@ impl Watch {
             }
             SourceEvent::Error { .. } => self.errors += 1,
             SourceEvent::Down { .. } => self.downs += 1,
-            SourceEvent::LeftOut(some) => self.lost += some.lost,
+            SourceEvent::LeftOut(some) => {
+                self.left_out.lost += some.lost;
+                self.left_out.late += some.late;
+                self.left_out.full += some.full;
+            }
             _ => {}
         }
         if !matches!(event, SourceEvent::Unit(_)) {
