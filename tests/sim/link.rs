@@ -50,10 +50,7 @@ pub struct Packet {
 
 pub struct Link {
     pub quality: Quality,
-    /// Of media, and of all else: how often a handshake or a check is sent must not decide which
-    /// picture is lost.
-    media: StdRng,
-    others: StdRng,
+    rng: StdRng,
     start: Instant,
     under_way: BinaryHeap<Reverse<Packet>>,
     order: u64,
@@ -88,8 +85,7 @@ impl Link {
     pub fn new(quality: Quality, seed: u64, start: Instant) -> Self {
         Self {
             quality,
-            media: StdRng::seed_from_u64(seed),
-            others: StdRng::seed_from_u64(!seed),
+            rng: StdRng::seed_from_u64(seed),
             start,
             under_way: BinaryHeap::new(),
             order: 0,
@@ -114,7 +110,7 @@ impl Link {
             self.lost += 1;
             return;
         }
-        let jitter = self.quality.jitter.mul_f64(self.chance(&bytes).random());
+        let jitter = self.quality.jitter.mul_f64(self.rng.random());
         self.order += 1;
         let at = now + self.quality.delay + jitter;
         self.under_way.push(Reverse(Packet {
@@ -140,15 +136,7 @@ impl Link {
         let is_out = self.quality.outage > Duration::ZERO
             && since.as_nanos() % self.quality.outage_every.as_nanos()
                 >= (self.quality.outage_every - self.quality.outage).as_nanos();
-        let loss = self.quality.loss;
-        is_out || (loss > 0.0 && self.chance(bytes).random_bool(loss))
-    }
-
-    fn chance(&mut self, bytes: &[u8]) -> &mut StdRng {
-        match is_media(bytes) {
-            true => &mut self.media,
-            false => &mut self.others,
-        }
+        is_out || (self.quality.loss > 0.0 && self.rng.random_bool(self.quality.loss))
     }
 
     pub fn next_at(&self) -> Option<Instant> {

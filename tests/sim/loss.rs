@@ -121,11 +121,17 @@ fn an_outage_on_a_lossy_link_is_survived_too() {
         loss: 0.02,
         ..OUTAGES
     };
-    for seed in 1..=seeds() {
+    let runs = (1..=seeds()).map(|seed| {
         let (world, gap) = watch(seed, true, Habits::BROWSER, quality);
-        assert!(gap <= ms(500), "{gap:?}");
-        assert_eq!(world.peer(0).plis, 0);
-    }
+        (gap, world.peer(0).plis)
+    });
+    // All of them first: which seeds fail says more than that one does.
+    let runs: Vec<_> = runs.collect();
+    let over = runs
+        .iter()
+        .filter(|(gap, plis)| *gap > ms(500) || *plis > 0)
+        .count();
+    assert_eq!(over, 0, "of {}: {runs:?}", runs.len());
 }
 
 #[test]
