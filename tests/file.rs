@@ -260,16 +260,16 @@ fn a_clip_plays_in_real_time_and_closes() {
     let first = live.unit();
     assert!(first.is_key_frame && !first.after_loss);
     let mut last = first.clone();
-    while last.ticks < first.ticks + 45_000 {
+    while last.ticks < first.ticks + 270_000 {
         let unit = live.unit();
         assert!(unit.ticks > last.ticks);
         last = unit;
     }
     let ticks = Duration::from_micros((last.ticks - first.ticks) as u64 * 100 / 9);
     let apart = (last.received - first.received).abs_diff(ticks);
-    println!("{apart:?} between the clip's clock and the machine's after half a second");
-    // Late by at most what sets the clip's clock forward.
-    assert!(apart < Duration::from_millis(250), "{apart:?}");
+    println!("{apart:?} between the clip's clock and the machine's after three seconds");
+    // A busy machine is late now and then; a clip that is not played in its time is off by more.
+    assert!(apart < Duration::from_secs(1), "{apart:?}");
     live.demands.send(Demand::Close).expect("listens");
     while !matches!(live.event(), SourceEvent::Closed) {}
     live.demands.send(Demand::Open).expect("listens");

@@ -1,7 +1,10 @@
 #!/bin/sh
 # Instructions per RTP packet in the core (callgrind): a figure that noise does not move.
 # tests/bench/instructions.sh [VIEWERS [SECONDS]]; the profile is left in target/tmp/fanout.callgrind.
+# Of 8 viewers and 4 seconds it fails where there are 5 % more than EXPECTED: one who means that,
+# or has made them fewer, commits the new figure.
 set -eu
+EXPECTED=11290
 cd "$(dirname "$0")/../.."
 viewers=${1:-8} seconds=${2:-4}
 out=${CARGO_TARGET_DIR:-target}/tmp/fanout.callgrind
@@ -12,10 +15,16 @@ log=$(valgrind --tool=callgrind --collect-atstart=no '--toggle-collect=*timed_tu
     echo "$log" >&2
     exit 1
 }
-echo "$log" | awk -v viewers="$viewers" '
+gate=0
+[ "$viewers $seconds" != "8 4" ] || gate=$EXPECTED
+echo "$log" | awk -v viewers="$viewers" -v expected="$gate" '
     /^packets/ { packets = $2 }
     /Collected/ { instructions = $4 }
     END {
         if (!packets || !instructions) { print "nothing was counted"; exit 1 }
-        printf "%d instructions per packet (%d viewers, %d packets)\n", instructions / packets, viewers, packets
+        each = instructions / packets
+        printf "%d instructions per packet (%d viewers, %d packets)", each, viewers, packets
+        if (expected) printf ", %+.1f %% of the %d committed", 100 * (each / expected - 1), expected
+        print ""
+        if (expected && each > 1.05 * expected) { print "FAIL more than 5 % above"; exit 1 }
     }'

@@ -179,8 +179,20 @@ async function joinInMidGopIsFastAndLive() {
     assert.ok(joins.every((j) => j.freezes === 0), figuresText);
     assert.ok(quantile(joins.map((j) => j.firstMs), 0.5) <= FIRST_FRAME_MS, figuresText);
     assert.ok(quantile(joins.map((j) => j.liveMs), 0.5) <= LIVE_MS, figuresText);
-    return figuresText;
+    return `${figuresText}; ${await tenSecondsWithoutAFreeze(browser, url)}`;
   });
+}
+
+async function tenSecondsWithoutAFreeze(browser, url) {
+  const page = await openPage(browser, `${url}#yard`);
+  await untilPlaying(page, 'yard', 15_000);
+  const { framesDecoded: before } = await figures(page, 'yard');
+  await page.waitForTimeout(10_000);
+  const { framesDecoded, freezeCount } = await figures(page, 'yard');
+  const text = `${framesDecoded - before} frames in 10 s, freezes ${freezeCount}`;
+  assert.equal(freezeCount, 0, text);
+  assert.ok(framesDecoded - before > 100, text);
+  return text;
 }
 
 /**

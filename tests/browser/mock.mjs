@@ -28,7 +28,7 @@ export class Mock {
    * answer names no candidate, so that the viewer is found by what it trickles or not at all.
    */
   faults = { api: null, whep: null, isMute: false };
-  /** Requests since the start: `POST /whep/door`. */
+  /** Requests since the start: `POST /whep/door`, with their bodies where they are of WHEP. */
   seen = [];
   /** Of the page's files: another one is another release. */
   release = '"r1"';
@@ -63,14 +63,16 @@ export class Mock {
 
   async #serve(req, res) {
     const { pathname } = new URL(req.url, this.url);
-    this.seen.push({ line: `${req.method} ${pathname}`, headers: req.headers, at: performance.now() });
+    const request = { line: `${req.method} ${pathname}`, headers: req.headers, body: '', at: performance.now() };
+    this.seen.push(request);
     if (pathname === '/api/cameras') return reply(res, this.faults.api ?? { status: 200, body: this.cameras });
-    if (pathname.startsWith('/whep/')) return this.#whep(req, res, pathname);
+    if (pathname.startsWith('/whep/')) return this.#whep(req, res, pathname, request);
     return servePage(res, pathname, this.release);
   }
 
-  async #whep(req, res, pathname) {
+  async #whep(req, res, pathname, request) {
     const body = await text(req);
+    request.body = body;
     if (req.method === 'PATCH') {
       await this.#sender.trickle(pathname.split('/').pop(), body);
       return reply(res, { status: 204 });

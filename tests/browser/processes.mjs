@@ -16,7 +16,7 @@ const running = new Set();
 
 /** Ends whatever a failed case left behind. */
 export function endAll() {
-  for (const process of running) process.end('SIGKILL');
+  return Promise.all([...running].map((process) => process.end('SIGKILL')));
 }
 
 class Process {

@@ -16,12 +16,15 @@ import time
 
 import protocol
 import whep
+from processes import by_the_clock
 
 ATTACK_S = 10
 DATAGRAMS_PER_S = 50_000
 SOURCES = 1_000
 SLOW_CONNECTIONS = 100
 REQUESTS_PER_S = 400
+# The same attack every time: a failure must be the change's, not chance's.
+SEED = 1
 # The budget is 300 ms between two pictures; this is wall clock on a machine with other work.
 FREEZE_MS = 3 * 300
 VIEWER = pathlib.Path(__file__).with_name("libdatachannel_viewer.mjs")
@@ -53,8 +56,9 @@ def garbage(chance):
     ]
 
 
-def flood(port, seed, sent):
-    """UDP garbage from SOURCES addresses for ATTACK_S; `sent` takes how many."""
+def flood(port, seed, sent, slept):
+    """UDP garbage from SOURCES addresses for ATTACK_S; `sent` takes how many, `slept` the seconds
+    that were left over."""
     chance = random.Random(seed)
     payloads = garbage(chance)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOURCES + 64,) * 2)
@@ -76,7 +80,9 @@ def flood(port, seed, sent):
             except OSError:
                 pass  # refused by the kernel: lost, as datagrams are
         sent.value = count
+        before = time.monotonic()
         time.sleep(0.002)
+        slept.value += time.monotonic() - before
 
 
 def abuse(url, token, seed, answers):
@@ -167,7 +173,7 @@ def figures_of(viewer, seconds):
 
 
 def a_viewer_plays_on_through_garbage_and_abuse(site):
-    seed = random.randrange(1 << 32)
+    seed = SEED
     seconds = ATTACK_S + 5
     viewer = viewer_of(site, seconds)
     time.sleep(2)
@@ -175,8 +181,9 @@ def a_viewer_plays_on_through_garbage_and_abuse(site):
     seen = site.counter("pinhole_udp_datagrams_in_total")
     slow_turns = site.slower_than("pinhole_loop_turn_seconds", "0.05")
     sent, answers = multiprocessing.Value("q", 0), multiprocessing.Queue()
+    slept = multiprocessing.Value("d", 0.0)
     attackers = [
-        multiprocessing.Process(target=flood, args=(site.media_port, seed, sent)),
+        multiprocessing.Process(target=flood, args=(site.media_port, seed, sent, slept)),
         multiprocessing.Process(target=abuse, args=(site.url, site.token, seed, answers)),
     ]
     for attacker in attackers:
@@ -192,8 +199,16 @@ def a_viewer_plays_on_through_garbage_and_abuse(site):
     taken = site.counter("pinhole_udp_datagrams_in_total") - seen
     slow_turns = site.slower_than("pinhole_loop_turn_seconds", "0.05") - slow_turns
     memory = site.pinhole.memory_kib()
+    rate = sent.value / ATTACK_S
+    busy = 1 - slept.value / ATTACK_S
+    # As fast as was meant, or as this machine can: a sender that had time left over sent too little.
+    is_full = rate > 0.98 * DATAGRAMS_PER_S
+    is_all_there_was = busy > 0.9
+    meant = f" of {DATAGRAMS_PER_S} meant (its sender was busy {100 * busy:.0f} % of the time)"
+    short = "" if is_full else meant
+    whose = "Pinhole's own loop was slow" if slow_turns else "Pinhole's loop never was: the host is slow"
     told = (
-        f"{sent.value / ATTACK_S:.0f} datagrams/s sent, {taken / ATTACK_S:.0f}/s read, "
+        f"{rate:.0f} datagrams/s sent{short}, {taken / ATTACK_S:.0f}/s read, "
         f"HTTP {' '.join(f'{k}:{v}' for k, v in sorted(counts.items()))}; "
         f"viewer: longest gap {watched['longestGapMs']:.0f} ms, {watched['frames']} frames, "
         f"{watched['missing']} packets missing; Pinhole: {100 * cpu / ATTACK_S:.0f} % CPU, "
@@ -202,11 +217,12 @@ def a_viewer_plays_on_through_garbage_and_abuse(site):
         f"afterwards a join takes {after:.0f} ms (seed {seed})"
     )
     assert watched["state"] == "connected" and watched["deleted"] == [200, 404], told
-    assert watched["longestGapMs"] < FREEZE_MS, told
-    assert watched["frames"] > 20 * seconds, told
-    assert sent.value > DATAGRAMS_PER_S * ATTACK_S / 2, f"too few datagrams sent: {told}"
     assert memory < before[0] + 32 * 1024, told
     assert "panicked" not in site.pinhole.output(), told
+    assert is_full or is_all_there_was, f"fewer datagrams than this machine can send: {told}"
+    by_the_clock(rate > DATAGRAMS_PER_S / 2, f"too few datagrams to prove anything: {told}")
+    by_the_clock(watched["longestGapMs"] < FREEZE_MS, f"{whose}: {told}")
+    by_the_clock(watched["frames"] > 20 * seconds, f"{whose}: {told}")
     return told
 
 

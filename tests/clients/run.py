@@ -19,6 +19,7 @@ import time
 import hostile
 import processes
 import protocol
+from processes import by_the_clock
 
 HERE = pathlib.Path(__file__).resolve().parent
 AIORTC = os.environ.get("AIORTC_PYTHON", processes.ROOT / "target/test-cache/aiortc/bin/python")
@@ -59,10 +60,11 @@ def stack_watches(stack, camera, **more):
     def case(site):
         figures = watch(site, stack, camera, **more)
         assert figures["state"] == "connected", figures
-        assert figures["joinMs"] is not None and figures["joinMs"] < JOIN_MS, figures
-        assert figures["frames"] > LEAST_FRAMES, figures
+        assert figures["joinMs"] is not None, figures
+        by_the_clock(figures["joinMs"] < JOIN_MS, figures)
+        by_the_clock(figures["frames"] > LEAST_FRAMES, figures)
         assert figures.get("keyFrames", 1) > 0, figures
-        assert figures["longestGapMs"] < FREEZE_MS, figures
+        by_the_clock(figures["longestGapMs"] < FREEZE_MS, figures)
         assert figures["patched"] and set(figures["patched"]) == {204}, figures
         assert figures["deleted"] == [200, 404], figures
         # Its own certificate, the only one here that is not ECDSA.
@@ -95,14 +97,17 @@ def ends_in_order(site):
     assert code == 0, f"exit code {code}: {site.pinhole.output()[-2000:]}"
 
 
-def run(name, case, site):
+def run(name, case, site, tries=2):
+    """Runs a case; once more where all that it missed is a figure by the clock. Both are printed."""
     start = time.monotonic()
     try:
         verdict, told = "ok  ", case(site) or "as told"
+    except processes.TooSlow as error:
+        verdict, told = ("again" if tries > 1 else "FAIL"), f"{type(error).__name__}: {error}"
     except Exception as error:  # whatever it is, it is this case's, and the next one runs
         verdict, told = "FAIL", f"{type(error).__name__}: {error}"
     print(f"{verdict} {name}: {told} ({time.monotonic() - start:.1f} s)", flush=True)
-    return verdict == "ok  "
+    return verdict == "ok  " or (verdict == "again" and run(name, case, site, tries - 1))
 
 
 def main(wanted):

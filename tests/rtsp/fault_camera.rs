@@ -87,6 +87,8 @@ pub struct Plan {
     pub parameters: Parameters,
     /// Whether the last packet of a picture carries the marker bit.
     pub markers: bool,
+    /// An ONVIF metadata stream stands before the video in the SDP.
+    pub has_metadata: bool,
     pub first_ticks: u32,
     pub acts: Vec<Act>,
 }
@@ -101,6 +103,7 @@ impl Default for Plan {
             allows: Allows::Both,
             parameters: Parameters::Stream,
             markers: true,
+            has_metadata: false,
             first_ticks: 1000,
             acts: Vec::new(),
         }
@@ -384,9 +387,16 @@ fn sdp(plan: &Plan) -> String {
         Parameters::Sdp => format!(";sprop-parameter-sets={}", h264::sprop(FIRST_WIDTH)),
         Parameters::Stream | Parameters::Nowhere => String::new(),
     };
+    let metadata = match plan.has_metadata {
+        true => {
+            "m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\n\
+             a=control:track2\r\na=recvonly\r\n"
+        }
+        false => "",
+    };
     format!(
         "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=fault\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
-         a=tool:fault camera\r\na=control:*\r\n\
+         a=tool:fault camera\r\na=control:*\r\n{metadata}\
          m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n\
          a=fmtp:96 packetization-mode=1{sets}\r\na=control:track1\r\n"
     )

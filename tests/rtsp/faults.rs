@@ -62,6 +62,30 @@ async fn silence_at_every_step_ends_the_attempt() {
 }
 
 #[tokio::test]
+async fn the_video_of_an_onvif_camera_plays_without_its_metadata() {
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let plan = Plan {
+            has_metadata: true,
+            ..Plan::default()
+        };
+        let (fault, camera) = start(&[plan]).await;
+        let mut watch = Watch::open(&with_transport(camera, transport));
+        assert!(watch.note().await.contains("1 more not used"));
+        let units = watch.units(30).await;
+        assert!(units[0].is_key_frame);
+        assert!(
+            units
+                .windows(2)
+                .all(|pair| pair[1].ticks == pair[0].ticks + STEP)
+        );
+        assert_eq!(watch.errors, 0, "{}", watch.log);
+        let requests = fault.requests(0);
+        let setups = requests.iter().filter(|line| line.starts_with("SETUP"));
+        assert_eq!(setups.count(), 1, "the video alone: {requests:?}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_and_nonsense_at_every_step_end_the_attempt() {
     for answer in [
         Answer::Status(503),

@@ -183,10 +183,10 @@ async fn a_camera_that_is_down_at_start_is_seen_when_it_comes() {
 
 #[tokio::test]
 async fn a_camera_that_was_killed_is_seen_within_a_second_of_its_return() {
-    let Some(server) = Server::gst(&[]) else {
+    let port = free_port().to_string();
+    let Some(server) = Server::gst(&["--port", &port]) else {
         return;
     };
-    let port = server.port.to_string();
     let mut watch = Watch::open(&camera(&server.at("h264")));
     plays(&mut watch).await;
     drop(server);

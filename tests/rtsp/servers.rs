@@ -4,16 +4,18 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-/// A server process; killed when dropped.
+/// A server process; killed when dropped. There is one at a time: what they code and how soon they
+/// are back is judged by the clock.
 pub struct Server {
+    _alone: MutexGuard<'static, ()>,
     child: Child,
     /// Removed with the server.
     clip: Option<PathBuf>,
     pub url: String,
-    pub port: u16,
 }
 
 impl Server {
@@ -28,6 +30,7 @@ impl Server {
             skip("GStreamer's RTSP server (python3-gi, gir1.2-gst-rtsp-server-1.0, plugins)");
             return None;
         }
+        let alone = alone();
         let words = [prefix, &[PYTHON]].concat();
         let mut child = Command::new(words[0])
             .args(&words[1..])
@@ -47,13 +50,12 @@ impl Server {
             let _ = sender.send(line.trim().to_owned());
         });
         let url = line.recv_timeout(Duration::from_secs(30)).unwrap();
-        let port = url.rsplit(':').next().and_then(|p| p.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("gst_camera.py said {url:?}"));
+        assert!(url.starts_with("rtsp://"), "gst_camera.py said {url:?}");
         Some(Self {
+            _alone: alone,
             child,
             clip: None,
             url,
-            port,
         })
     }
 
@@ -67,6 +69,7 @@ impl Server {
                 return None;
             }
         }
+        let alone = alone();
         let clip = clip();
         let port = free_port();
         let child = Command::new("sh")
@@ -80,10 +83,10 @@ impl Server {
             .unwrap();
         let url = format!("rtsp://127.0.0.1:{port}/cam");
         Some(Self {
+            _alone: alone,
             child,
             clip: Some(clip),
             url,
-            port,
         })
     }
 
@@ -180,10 +183,22 @@ fn ip(arguments: &[&str]) -> bool {
     runs(Command::new("ip").args(arguments))
 }
 
-/// A port of 127.0.0.1 on which nobody listens.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port of 127.0.0.1 on which nobody listens. Not one that the kernel gives away: it could give
+/// it to somebody else before the server has it.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn cameras() -> PathBuf {

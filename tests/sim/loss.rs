@@ -16,6 +16,13 @@ const OUTAGES: Quality = Quality {
     ..Quality::PERFECT
 };
 
+/// How many runs of chance: three, or as many as `PINHOLE_SEEDS` says (to see how far the limits
+/// are from what can happen).
+fn seeds() -> u64 {
+    let asked = std::env::var("PINHOLE_SEEDS").ok();
+    asked.map_or(3, |n| n.parse().expect("a number"))
+}
+
 /// Watches for 60 seconds over such a link; gives the world and the longest gap.
 fn watch(seed: u64, can_force: bool, habits: Habits, quality: Quality) -> (World, Duration) {
     let mut world = World::new(seed, config(1), |start| match can_force {
@@ -52,7 +59,7 @@ fn watch(seed: u64, can_force: bool, habits: Habits, quality: Quality) -> (World
 
 fn assert_no_freeze(quality: Quality) {
     for can_force in [false, true] {
-        for seed in 1..=3 {
+        for seed in 1..=seeds() {
             let (world, gap) = watch(seed, can_force, Habits::BROWSER, quality);
             assert!(gap <= FREEZE, "{gap:?}");
             let shown = world.peer(0).shown.len();
@@ -114,11 +121,17 @@ fn an_outage_on_a_lossy_link_is_survived_too() {
         loss: 0.02,
         ..OUTAGES
     };
-    for seed in 1..=3 {
+    let runs = (1..=seeds()).map(|seed| {
         let (world, gap) = watch(seed, true, Habits::BROWSER, quality);
-        assert!(gap <= ms(500), "{gap:?}");
-        assert_eq!(world.peer(0).plis, 0);
-    }
+        (gap, world.peer(0).plis)
+    });
+    // All of them first: which seeds fail says more than that one does.
+    let runs: Vec<_> = runs.collect();
+    let over = runs
+        .iter()
+        .filter(|(gap, plis)| *gap > ms(500) || *plis > 0)
+        .count();
+    assert_eq!(over, 0, "of {}: {runs:?}", runs.len());
 }
 
 #[test]
@@ -139,7 +152,7 @@ fn reordering_costs_nothing() {
 fn without_rtx_a_forcing_camera_repairs_within_the_spacing() {
     // Second NACK, the spacing of forced key frames, one frame, the way there: and once more
     // where the new key frame is hit as well.
-    for seed in 1..=3 {
+    for seed in 1..=seeds() {
         let quality = Quality::with_loss(0.001);
         let (world, gap) = watch(seed, true, Habits::WITHOUT_RTX, quality);
         assert!(gap <= ms(1500), "{gap:?}");
@@ -150,7 +163,7 @@ fn without_rtx_a_forcing_camera_repairs_within_the_spacing() {
 #[test]
 fn without_rtx_a_passthrough_camera_freezes_for_a_group_at_most() {
     // The first loss in a group is answered by a replay, a second one waits for the next group.
-    for seed in 1..=3 {
+    for seed in 1..=seeds() {
         let quality = Quality::with_loss(0.0005);
         let (world, gap) = watch(seed, false, Habits::WITHOUT_RTX, quality);
         assert!(gap <= ms(4000 + 500), "{gap:?}");

@@ -1,5 +1,7 @@
 //! Long runs: nothing grows, nothing is forgotten, nobody waits.
 
+use std::time::Instant;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -47,6 +49,7 @@ fn churn(world: &mut World, rng: &mut StdRng, watcher: usize) {
 
 #[test]
 fn a_day_of_comings_and_goings_leaves_nothing_behind() {
+    let begun = Instant::now();
     let mut world = World::new(1, config(1), |start| {
         let mut camera = Camera::new(start);
         (camera.fps, camera.gop) = (1.0, 3);
@@ -78,6 +81,10 @@ fn a_day_of_comings_and_goings_leaves_nothing_behind() {
     let reaped = counters.sessions_half_open_reaped;
     let ended = counters.sessions_left + counters.sessions_lost + reaped;
     assert_eq!(ended + 1, counters.sessions_opened, "each end counts once");
+    let took = begun.elapsed();
+    println!("{took:?} of real time");
+    // Half a minute, on a machine with nothing else to do.
+    assert!(took < secs(120), "{took:?}");
     // The first rounds fill caches; after that a round adds nothing.
     let (early, late) = (live[2], *live.last().unwrap());
     assert!(late - early < 256 << 10, "{early} {late}");

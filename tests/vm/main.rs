@@ -12,6 +12,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+mod devices;
 mod encoder;
 mod formats;
 mod gateway;
@@ -21,6 +22,7 @@ mod overload;
 mod picture;
 mod rounds;
 mod sizes;
+mod starved;
 mod usb;
 mod usb_camera;
 mod usb_descriptors;
@@ -32,7 +34,8 @@ mod watch;
 use std::any::Any;
 use std::panic;
 use std::process::ExitCode;
-use std::time::Instant;
+
+use crate::starved::Starved;
 
 /// A case: its name, and what tells its figures or panics.
 pub struct Case(&'static str, fn() -> String);
@@ -75,25 +78,42 @@ fn main() -> ExitCode {
 fn run(cases: &[Case], part: &str) -> ExitCode {
     // A failed case tells its reason on its own line.
     panic::set_hook(Box::new(|_| ()));
+    starved::watch();
     let (mut passed, mut failed) = (0, 0);
     for Case(name, body) in cases.iter().filter(|case| case.0.contains(part)) {
-        let start = Instant::now();
-        let outcome = panic::catch_unwind(body);
-        let took = start.elapsed().as_secs_f32();
+        let (mut outcome, mut took) = attempt(*body);
+        // One that fails while the host gives the machine no time has proven nothing, but a second
+        // chance is the last one; one that fails undisturbed gets none.
+        if let Err((reason, starved)) = &outcome
+            && starved.is_much()
+        {
+            println!("again {name} ({took:.1} s): {reason} ({starved})");
+            (outcome, took) = attempt(*body);
+        }
         match outcome {
             Ok(figures) => {
                 passed += 1;
                 println!("ok    {name} ({took:.1} s): {figures}");
             }
-            Err(reason) => {
+            Err((reason, starved)) => {
                 failed += 1;
-                println!("FAIL  {name} ({took:.1} s): {}", words_of(&*reason));
+                println!("FAIL  {name} ({took:.1} s): {reason} ({starved})");
             }
         }
     }
     println!("{passed} passed, {failed} failed");
     // A name that fits nothing proves nothing.
     ExitCode::from(u8::from(failed > 0 || passed == 0))
+}
+
+/// Runs a case: its figures, or why it failed and what the machine lost meanwhile; its seconds.
+fn attempt(body: fn() -> String) -> (Result<String, (String, Starved)>, f32) {
+    let start = starved::begin();
+    let outcome = panic::catch_unwind(body);
+    let took = start.elapsed().as_secs_f32();
+    let failed =
+        |reason: Box<dyn Any + Send>| (words_of(&*reason).to_owned(), Starved::since(start));
+    (outcome.map_err(failed), took)
 }
 
 fn words_of(reason: &(dyn Any + Send)) -> &str {

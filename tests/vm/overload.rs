@@ -29,6 +29,10 @@ fn number(camera: &Value, key: &str) -> u64 {
     camera["load"][key].as_u64().unwrap_or(0)
 }
 
+fn encode_ms(camera: &Value) -> f64 {
+    camera["load"]["encode_ms"].as_f64().unwrap_or(0.0)
+}
+
 fn is_overloaded(camera: &Value) -> bool {
     camera["load"]["overloaded"] == Value::Bool(true)
 }
@@ -64,19 +68,32 @@ fn watch_for(
     }
 }
 
-/// Takes more and more of the coder's processor until the pictures get smaller: what that takes
-/// differs from host to host, and too much would be a coder that hangs.
-fn squeezed(gateway: &Gateway, viewer: &mut Viewer) -> (Value, Greedy) {
-    let mut last = Value::Null;
-    for niceness in [-5, -8, -11, -14] {
-        let greedy = Greedy::start(niceness);
-        let is_smaller = |camera: &Value| (1..1280).contains(&number(camera, "width"));
-        match watch_for(Duration::from_secs(45), gateway, viewer, is_smaller) {
+/// Takes more and more of the coder's processor until the camera is as `is_so` wants it: what that
+/// takes differs from host to host, and too much would be a coder that hangs.
+fn pressed(
+    what: &str,
+    gateway: &Gateway,
+    viewer: &mut Viewer,
+    is_so: impl Fn(&Value) -> bool,
+) -> (Value, Greedy) {
+    let mut more = [-5, -8, -11, -14].into_iter();
+    let mut greedy = Greedy::start(0);
+    let until = Instant::now() + LIMIT + LIMIT / 2;
+    loop {
+        let camera = match watch_for(Duration::from_secs(30), gateway, viewer, &is_so) {
             Ok(camera) => return (camera, greedy),
-            Err(camera) => last = camera,
+            Err(camera) => camera,
+        };
+        assert!(Instant::now() < until, "not {what}: {camera}");
+        // So slow that only time is needed. Ten seconds for a picture count as a hang.
+        if encode_ms(&camera) > 2500.0 {
+            continue;
+        }
+        if let Some(niceness) = more.next() {
+            drop(greedy);
+            greedy = Greedy::start(niceness);
         }
     }
-    panic!("never smaller: {last}");
 }
 
 fn too_slow() -> String {
@@ -92,20 +109,18 @@ fn too_slow() -> String {
     assert_eq!(viewer.size, (1280, 720));
     pin(gateway.process());
     // This machine may be too slow as it is; where its host is quick, it is made so.
-    let greedy = Greedy::start(-5);
-    let slower = watch_until("overloaded", &gateway, &mut viewer, is_overloaded);
+    let (slower, greedy) = pressed("overloaded", &gateway, &mut viewer, is_overloaded);
     // First fewer, of the same size.
     let (fps, width) = (number(&slower, "fps"), number(&slower, "width"));
     assert!(fps < 30 && width == 1280, "{slower}");
-    let (cost, time) = (
-        slower["load"]["encode_ms"].as_f64().unwrap(),
-        slower["load"]["interval_ms"].as_f64().unwrap(),
-    );
+    let time = slower["load"]["interval_ms"].as_f64().unwrap();
+    let cost = encode_ms(&slower);
     assert!(cost > 0.0 && time > 0.0, "{slower}");
     assert!((gateway.metric("camera_overloaded") - 1.0).abs() < 0.1);
     assert!(gateway.metric("camera_coding_seconds") > 0.0);
     drop(greedy);
-    let (smaller, _greedy) = squeezed(&gateway, &mut viewer);
+    let is_smaller = |camera: &Value| (1..1280).contains(&number(camera, "width"));
+    let (smaller, _greedy) = pressed("smaller", &gateway, &mut viewer, is_smaller);
     assert_eq!(number(&smaller, "fps"), 10, "size goes last: {smaller}");
     let undecodable = viewer.undecodable;
     let now = viewer.pictures.len();
@@ -175,7 +190,7 @@ fn pin(process: u32) {
 fn recovers() -> String {
     one_vivid();
     let gateway = Gateway::start(
-        "source = \"v4l2:/dev/video0\"\nsize = \"640x480\"\nfps = 15\nencoder = \"software\"",
+        "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\nfps = 15\nencoder = \"software\"",
     );
     let mut viewer = Viewer::join(URL).unwrap();
     viewer.watch(LIMIT, |v| v.pictures.len() > 10).unwrap();
@@ -192,15 +207,17 @@ fn recovers() -> String {
     let told = begun.elapsed();
     greedy.stop();
     let stopped = Instant::now();
-    let after = watch_until("whole again", &gateway, &mut viewer, |camera| {
-        !is_overloaded(camera) && number(camera, "fps") == 15
-    });
+    // Half a minute in a row must be cheap, on a host that may have other work: hence so small a
+    // picture, and so much time.
+    let is_whole = |camera: &Value| !is_overloaded(camera) && number(camera, "fps") == 15;
+    let after = watch_for(Duration::from_secs(600), &gateway, &mut viewer, is_whole)
+        .unwrap_or_else(|camera| panic!("not whole again: {camera}"));
     let took = stopped.elapsed();
     // Not at the first quiet moment: a board whose load swings would swing with it.
     assert!(took > Duration::from_secs(25), "{took:?}");
     assert_eq!(
         (number(&after, "width"), number(&after, "height")),
-        (640, 480)
+        (320, 180)
     );
     let now = viewer.pictures.len();
     viewer
@@ -213,6 +230,6 @@ fn recovers() -> String {
         number(&slow, "fps"),
         told.as_secs_f32(),
         took.as_secs_f32(),
-        after["load"]["encode_ms"]
+        encode_ms(&after)
     )
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 use pinhole::config::{Camera, Config};
-use pinhole::media::{AccessUnit, CameraId, Demand, DownReason, SourceEvent};
+use pinhole::media::{AccessUnit, CameraId, Demand, DownReason, LeftOut, SourceEvent};
 use pinhole::source::{self, Events, SourceHandle};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -42,6 +42,7 @@ pub struct Watch {
     pub units: u64,
     pub errors: u32,
     pub downs: u32,
+    pub left_out: LeftOut,
 }
 
 impl Watch {
@@ -64,6 +65,7 @@ impl Watch {
             units: 0,
             errors: 0,
             downs: 0,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -85,6 +87,11 @@ impl Watch {
             }
             SourceEvent::Error { .. } => self.errors += 1,
             SourceEvent::Down { .. } => self.downs += 1,
+            SourceEvent::LeftOut(some) => {
+                self.left_out.lost += some.lost;
+                self.left_out.late += some.late;
+                self.left_out.full += some.full;
+            }
             _ => {}
         }
         if !matches!(event, SourceEvent::Unit(_)) {
@@ -107,7 +114,12 @@ impl Watch {
         }
     }
 
-    /// The end of what was said.
+    /// All that was said, for judging.
+    pub fn said(&self) -> &str {
+        &self.log
+    }
+
+    /// The end of it, for a person.
     pub fn tail(&self) -> &str {
         let from = self.log.len().saturating_sub(1500);
         let from = (from..self.log.len()).find(|at| self.log.is_char_boundary(*at));
@@ -145,6 +157,12 @@ impl Watch {
             }
         }
         (self.units - units, self.errors - errors, self.downs - downs)
+    }
+
+    /// Takes all that was said up to now. (It ends in a pause: no camera here sends a hundred
+    /// pictures a second.)
+    pub fn drain(&mut self) {
+        while self.next_within(Duration::from_millis(10)).is_some() {}
     }
 
     /// Decodes one unit.

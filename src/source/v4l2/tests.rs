@@ -285,8 +285,9 @@ struct Bench {
 
 impl Bench {
     fn new(scripts: &[&[Step]]) -> Self {
+        // Threads that hang are counted for the whole process: those of a busy machine must not.
         let limits = Limits {
-            hang_after: Duration::from_millis(500),
+            hang_after: Duration::from_secs(5),
             brake_grace: Duration::from_millis(50),
             ..Limits::default()
         };
@@ -574,7 +575,11 @@ async fn a_thousand_random_opens_and_closes_leave_one_camera_or_none() {
     // Until it has followed every demand and has nothing more to say.
     let quiet = Duration::from_millis(500);
     while timeout(quiet, bench.events.recv()).await.is_ok() {}
-    assert_eq!(bench.world.open.load(SeqCst), 0);
+    let until = Instant::now() + Duration::from_secs(20);
+    while bench.world.open.load(SeqCst) > 0 {
+        assert!(Instant::now() < until, "it stays open");
+        tokio::time::sleep(Duration::from_millis(5)).await; // it has nothing more to tell
+    }
     assert_eq!(bench.world.most_open.load(SeqCst), 1);
     assert!(bench.world.opened.load(SeqCst) > 20);
 }

@@ -9,7 +9,14 @@ static HANGS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 #[tokio::test]
 async fn a_thread_that_hangs_is_replaced_and_heard_no_more() {
     let _alone = HANGS.lock().await;
-    let mut bench = Bench::open(&[&[Step::Picture(1), Step::Hangs, Step::Picture(2)]]);
+    let limits = Limits {
+        hang_after: Duration::from_millis(500),
+        brake_grace: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let script = [Step::Picture(1), Step::Hangs, Step::Picture(2)];
+    let mut bench = Bench::within(limits, &[&script]);
+    bench.handle.demand(Demand::Open);
     bench.unit().await;
     let (reason, detail) = bench.down().await;
     assert_eq!(reason, DownReason::Stalled);
@@ -33,7 +40,7 @@ async fn a_thread_that_hangs_is_replaced_and_heard_no_more() {
 async fn a_thread_that_hangs_is_replaced_after_one_wait_and_at_the_time_that_is_told() {
     let _alone = HANGS.lock().await;
     let limits = Limits {
-        hang_after: Duration::from_secs(2),
+        hang_after: Duration::from_secs(4),
         brake_grace: Duration::from_millis(500),
         ..Limits::default()
     };
@@ -49,11 +56,11 @@ async fn a_thread_that_hangs_is_replaced_after_one_wait_and_at_the_time_that_is_
         .await;
     bench.opening().await;
     let (now, waited) = (Instant::now(), hangs.elapsed());
-    // 2 s, up to 0.2 s until it is looked at, 0.5 s.
-    assert!(waited < Duration::from_millis(3500), "{waited:?}");
+    // 4 s, up to 0.2 s until it is looked at, 0.5 s; a busy machine adds to that, but no second wait.
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
     assert!(now >= retry_at, "early by {:?}", retry_at - now);
     let late = now - retry_at;
-    assert!(late < Duration::from_millis(500), "late by {late:?}");
+    assert!(late < Duration::from_secs(2), "late by {late:?}");
     bench.world.release.store(true, SeqCst);
     bench.unit().await;
     bench.closed().await;
