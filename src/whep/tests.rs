@@ -343,11 +343,7 @@ fn the_api_asks_the_loop_and_other_paths_are_files() {
 #[test]
 fn a_target_is_a_path_alone_or_behind_a_host() {
     let policy = open_policy();
-    let action = route(
-        &policy,
-        &request("GET", "http://127.0.0.1:8080", &[]),
-        b"",
-    );
+    let action = route(&policy, &request("GET", "http://127.0.0.1:8080", &[]), b"");
     assert!(matches!(action, Action::File(path) if path == "/"));
     let whole = request("GET", "http://127.0.0.1:8080/api/cameras", &[]);
     assert_eq!(asked(&policy, &whole, ""), Command::Cameras);
