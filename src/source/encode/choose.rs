@@ -303,6 +303,10 @@ impl<M: Makers + Clone + 'static> Encoder for Chosen<M> {
         self.inner.is_behind()
     }
 
+    fn waited(&self) -> Duration {
+        self.inner.waited()
+    }
+
     fn name(&self) -> &'static str {
         self.inner.name()
     }

@@ -18,7 +18,7 @@ mod raw;
 mod software;
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -61,6 +61,11 @@ pub trait Encoder: Send {
     /// it cost no time here, and yet the device is too slow.
     fn is_behind(&self) -> bool {
         false
+    }
+
+    /// The part of the last [`Encoder::encode`] that was only waiting for a device.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// For logs and the API: "openh264".
@@ -212,6 +217,7 @@ pub struct Picture<'a> {
     pub ticks: i64,
     /// The same moment on the machine's monotonic clock.
     pub taken: Instant,
+    due: Option<Instant>,
 }
 
 impl<'a> Picture<'a> {
@@ -243,7 +249,18 @@ impl<'a> Picture<'a> {
             planes,
             ticks,
             taken,
+            due: None,
         })
+    }
+
+    /// The same, with the moment at which the next one is expected: no device is waited for
+    /// beyond it.
+    #[must_use]
+    pub fn with_next_at(self, due: Instant) -> Self {
+        Self {
+            due: Some(due),
+            ..self
+        }
     }
 
     /// Width and height in pixels.

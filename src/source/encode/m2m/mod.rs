@@ -6,7 +6,7 @@
 //! (v4l2::sys).
 //!
 //! Works on the calling thread: [`Hardware::encode`] gives a picture to the device and waits for
-//! a coded one, a frame interval at most. A device that takes longer is pipelined and answers a
+//! a coded one until the next picture is due, a frame interval at most. A device that takes longer is pipelined and answers a
 //! picture later; one that falls two pictures behind is given no new one until it has caught up
 //! (the newest raw picture wins, and nothing coded is ever dropped).
 
@@ -50,6 +50,8 @@ pub struct Hardware {
     done: VecDeque<Unit>,
     /// The last picture found no room.
     is_behind: bool,
+    /// For the device, in the last call.
+    waited: Duration,
     key: Key,
     /// When the device last gave something, or was last given something while it had nothing.
     moved_at: Instant,
@@ -109,6 +111,7 @@ impl Hardware {
             pending: Pending::default(),
             done: VecDeque::new(),
             is_behind: false,
+            waited: Duration::ZERO,
             key: Key::No,
             moved_at: Instant::now(),
             damaged_in_a_row: 0,
@@ -266,7 +269,9 @@ impl Hardware {
             if left.is_zero() {
                 break;
             }
+            let begun = Instant::now();
             let waited = sys::wait(&*self.fd, left);
+            self.waited += begun.elapsed();
             let ready = self.check("wait", waited)?;
             self.collect()?;
             if ready.failed && self.done.is_empty() {
@@ -302,6 +307,8 @@ impl Encoder for Hardware {
             });
         }
         let deadline = Instant::now() + self.patience;
+        let deadline = picture.due.map_or(deadline, |due| due.min(deadline));
+        self.waited = Duration::ZERO;
         self.collect()?;
         let free = self.raw.free().filter(|_| self.done.len() < 2);
         self.is_behind = free.is_none();
@@ -341,6 +348,10 @@ impl Encoder for Hardware {
 
     fn is_behind(&self) -> bool {
         self.is_behind
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
     }
 
     fn name(&self) -> &'static str {
