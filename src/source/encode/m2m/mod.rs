@@ -127,14 +127,20 @@ impl Hardware {
         &self.lacks
     }
 
-    /// Codes a grey picture. What comes first in a stream tells most of what can be wrong.
+    /// Codes a grey picture. What comes first in a stream tells most of what can be wrong. Some
+    /// devices keep a picture until they have seen the next one: then that is what they get.
     fn prove(&mut self) -> Result<(), EncodeError> {
         let (width, height) = self.size;
         let (luma, chroma) = (vec![128; width * height], vec![128; width * height / 4]);
         let grey = Plane::new(&chroma, width / 2);
         let planes = [Plane::new(&luma, width), grey, grey];
-        let picture = Picture::new(self.size, planes, 0, Instant::now())?;
-        let coded = self.encode(&picture)?;
+        let picture = |ticks| Picture::new(self.size, planes, ticks, Instant::now());
+        let (first, second) = (picture(0)?, picture(3000)?);
+        self.patience = PROBE_LIMIT / 2;
+        let mut coded = self.encode(&first)?;
+        if matches!(coded, Coded::Pending) {
+            coded = self.encode(&second)?;
+        }
         let call = Call(&self.path);
         let Coded::Unit(unit) = coded else {
             return Err(self.silent());
@@ -149,6 +155,10 @@ impl Hardware {
                 && !self.lacks.iter().any(|lack| lack.starts_with("crop"))
         }) {
             self.lacks.push(format!("size (codes {:?})", facts.size));
+        }
+        if self.pending.len() > 0 || !self.done.is_empty() {
+            self.done.clear();
+            return self.reset(); // what it still has belongs to no picture of anybody
         }
         self.pending.restart();
         self.key = Key::Wanted;
@@ -340,8 +350,11 @@ impl Encoder for Hardware {
         if !(1..=MAX_FPS).contains(&fps) {
             return Err(EncodeError::FrameRate(fps));
         }
-        let set = sys::set_frame_time(&*self.fd, self.raw_queue, (1, fps));
-        self.check("set the frame rate", set)?;
+        match sys::set_frame_time(&*self.fd, self.raw_queue, (1, fps)) {
+            // Told when it was opened ("without frame rate"): it goes by the pictures that come.
+            Ok(_) | Err(Errno::ENOTTY | Errno::EINVAL) => {}
+            Err(errno) => return self.check("set the frame rate", Err(errno)),
+        }
         self.patience = patience(fps);
         Ok(())
     }
