@@ -17,6 +17,7 @@ pub mod overload;
 mod raw;
 mod software;
 
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -176,10 +177,16 @@ impl Settings {
 /// # Errors
 /// Settings outside their bounds; with `Hardware`, that there is none that works.
 pub fn open(settings: &Settings, choice: EncoderChoice) -> Result<Box<dyn Encoder>, EncodeError> {
-    static FAILURES: LazyLock<Failures> = LazyLock::new(Failures::default);
     let chosen = Chosen::open(Machine, FAILURES.clone(), settings, choice)?;
     Ok(Box::new(chosen))
 }
+
+/// Whether a hardware encoder has failed lately: [`open`] leaves it alone.
+pub fn has_failed(node: &Path) -> bool {
+    FAILURES.of(node, Instant::now()).is_some()
+}
+
+static FAILURES: LazyLock<Failures> = LazyLock::new(Failures::default);
 
 /// One plane of samples: rows of 8-bit values, `stride` bytes apart.
 #[derive(Clone, Copy, Debug)]
