@@ -251,6 +251,26 @@ fn a_device_that_is_a_picture_behind_gives_all_of_them_when_it_is_drained() {
     }
 }
 
+#[test]
+fn a_device_that_gives_its_first_picture_late_proves_itself_with_a_second_one() {
+    let Some((path, _alone)) = node() else { return };
+    let Some(slow) = lever("job_ms") else { return };
+    let found = m2m::look(&path).expect("an H.264 encoder");
+    // More than half of the time that there is for the proof.
+    fs::write(&slow, "600").expect("writable");
+    let begun = jobs();
+    let opened = Hardware::open(&found, &SETTINGS);
+    fs::write(&slow, "0").expect("writable");
+    let mut encoder = opened.expect("opens");
+    assert!(jobs() > begun);
+    // What it still had of the proof is nobody's picture.
+    let mut scene = Scene::new();
+    let first = scene.code(&mut encoder).expect("a unit");
+    assert!(first.is_key_frame);
+    let second = scene.code(&mut encoder).expect("a unit");
+    assert!(second.ticks > first.ticks && !second.is_key_frame);
+}
+
 /// Pictures that all virtual encoders have coded.
 fn jobs() -> u64 {
     let seen = fs::read_to_string("/sys/module/vh264/parameters/seen_jobs");

@@ -224,6 +224,7 @@ impl Supervisor {
             id: self.post.id,
             camera: self.camera.clone(),
             rtsp: self.rtsp.clone(),
+            url: self.connector.url(),
             known: self.known,
             group,
             teardown,
@@ -255,7 +256,7 @@ impl Supervisor {
             answers = async {
                 self.teardowns.wait().await;
                 match pace {
-                    Pace::Probe => probe_until(&self.connector, until).await,
+                    Pace::Probe => probe_until(&mut self.connector, until).await,
                     Pace::Soon | Pace::Held | Pace::Slow | Pace::Costly => {
                         sleep_until(until.into()).await;
                         false
@@ -267,7 +268,7 @@ impl Supervisor {
 }
 
 /// Tries the port again and again: whether it answered before `until`.
-async fn probe_until(connector: &Connector, until: Instant) -> bool {
+async fn probe_until(connector: &mut Connector, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         sleep(left.min(PROBE_EVERY)).await;

@@ -66,6 +66,8 @@ pub enum Act {
     Swap,
     /// From the next key frame on, this many macroblocks wide.
     Width(u32),
+    /// An RTCP sender report (over TCP), of this SSRC.
+    Report(u32),
     /// The camera's clock jumps by so many ticks.
     Jump(i32),
     /// The camera closes the connection.
@@ -453,6 +455,10 @@ impl Player {
                     let _ = writer.write_all(b"$\0\x40\0half a packet").await;
                     return Some(Ending::Reset);
                 }
+                Some(Act::Report(ssrc)) => {
+                    let _ = writer.write_all(&self.report(ssrc)).await;
+                    Vec::new()
+                }
                 Some(act) => self.act(act),
             }
         };
@@ -492,9 +498,19 @@ impl Player {
             }
             Act::Width(width) => self.width = width,
             Act::Jump(ticks) => self.ticks = self.ticks.wrapping_add_signed(ticks),
-            Act::End | Act::Reset | Act::Silence => {}
+            Act::End | Act::Reset | Act::Silence | Act::Report(_) => {}
         }
         Vec::new()
+    }
+
+    /// RFC 3550 section 6.4.1, without report blocks, on the channel of RTCP.
+    fn report(&self, ssrc: u32) -> Vec<u8> {
+        let mut packet = vec![b'$', 1, 0, 28, 0x80, 200, 0, 6];
+        packet.extend(ssrc.to_be_bytes());
+        packet.extend([0; 8]);
+        packet.extend(self.ticks.to_be_bytes());
+        packet.extend([0; 8]);
+        packet
     }
 
     fn picture(&mut self) -> Vec<Vec<u8>> {

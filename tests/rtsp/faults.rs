@@ -155,6 +155,14 @@ async fn a_camera_without_any_transport_is_unsupported() {
 }
 
 #[tokio::test]
+async fn a_sender_report_of_somebody_else_before_the_first_picture_changes_nothing() {
+    let (fault, mut watch) = survives(&[Act::Report(0xbad), Act::Pictures(20)]).await;
+    assert!(watch.unit().await.is_key_frame);
+    watch.units(10).await;
+    assert_eq!((fault.sessions(), watch.errors), (1, 0));
+}
+
+#[tokio::test]
 async fn nine_bad_packets_in_a_row_are_tolerated() {
     let acts = [Act::Pictures(3), Act::BadPackets(9), Act::Pictures(20)];
     let (fault, mut watch) = survives(&acts).await;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::away::{Leaving, Making, Progress, let_go};
-use super::failures::{FIRST_RETRY, Failures};
+use super::failures::{FIRST_RETRY, Failures, LAST_RETRY};
 use super::m2m::{self, Found, Hardware};
 use super::{Coded, EncodeError, Encoder, News, Picture, Settings, Software};
 use crate::config::EncoderChoice;
@@ -75,6 +75,8 @@ pub struct Chosen<M> {
     /// Hardware that failed, until it is let go: while that hangs, it is not tried again.
     leaving: Option<Leaving>,
     news: VecDeque<News>,
+    /// What was told last about what codes.
+    said: String,
 }
 
 #[derive(Debug)]
@@ -83,13 +85,48 @@ enum State {
         node: PathBuf,
         since: Instant,
     },
+    /// As configured.
     Software,
-    /// Software in place of hardware that failed.
+    /// Software for want of hardware.
     Substitute {
         retry_at: Instant,
+        want: Want,
     },
     /// The same, while hardware is tried.
-    Trial(Making<Result<Working, NoneWorks>>),
+    Trial(Making<Result<Working, NoneWorks>>, Want),
+}
+
+/// Why there is no hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// It failed, which is noted: `failures` says when to try it again.
+    Failed,
+    /// None was there, or none took these settings. That is no fault of it, and may be otherwise
+    /// later (a driver that loads late, another program that has it): the next trial is after so
+    /// long.
+    Missing(Duration),
+}
+
+impl Want {
+    /// What a trial notes.
+    fn notes(self) -> Notes {
+        match self {
+            Self::Failed => Notes::All,
+            Self::Missing(_) => Notes::Silence,
+        }
+    }
+
+    /// After a trial that failed: when the next one is, and on account of what.
+    fn after_trial(self, retry_at: Option<Instant>, now: Instant) -> (Instant, Self) {
+        match (retry_at, self) {
+            (Some(at), _) => (at, Self::Failed),
+            (None, Self::Failed) => (now + FIRST_RETRY, Self::Failed),
+            (None, Self::Missing(wait)) => {
+                let wait = (wait * 2).min(LAST_RETRY);
+                (now + wait, Self::Missing(wait))
+            }
+        }
+    }
 }
 
 /// Hardware that has proved that it works.
@@ -149,13 +186,10 @@ impl<M: Makers + Clone + 'static> Chosen<M> {
             })) if choice == EncoderChoice::Hardware => return Err(error),
             Some(Err(NoneWorks { error, retry_at })) => {
                 let inner = makers.software(settings)?;
-                let said = match retry_at {
-                    Some(at) => substitute(&*inner, &error.chain(), at, now),
-                    None => format!("{}: {}", inner.name(), error.chain()),
-                };
-                let state =
-                    retry_at.map_or(State::Software, |retry_at| State::Substitute { retry_at });
-                (inner, said, state)
+                let said = without_hardware(&*inner, &error, retry_at, now);
+                let want = retry_at.map_or(Want::Missing(FIRST_RETRY), |_| Want::Failed);
+                let retry_at = retry_at.unwrap_or(now + FIRST_RETRY);
+                (inner, said, State::Substitute { retry_at, want })
             }
             None => {
                 let inner = makers.software(settings)?;
@@ -172,7 +206,8 @@ impl<M: Makers + Clone + 'static> Chosen<M> {
             fps: None,
             state,
             leaving: None,
-            news: VecDeque::from([News::Chosen(said)]),
+            news: VecDeque::from([News::Chosen(said.clone())]),
+            said,
         })
     }
 
@@ -185,35 +220,37 @@ impl<M: Makers + Clone + 'static> Chosen<M> {
                 let ran = now.saturating_duration_since(*since);
                 self.failures.note(node, fault.clone(), ran, now)
             }
-            State::Software | State::Substitute { .. } | State::Trial(_) => now + FIRST_RETRY,
+            State::Software | State::Substitute { .. } | State::Trial(..) => now + FIRST_RETRY,
         };
-        self.state = State::Substitute { retry_at };
+        let want = Want::Failed;
+        self.state = State::Substitute { retry_at, want };
         let why = format!("the hardware encoder failed ({fault})");
         let said = substitute(&*inner, &why, retry_at, now);
         self.put(inner);
         self.tell(News::Fault(fault));
-        self.tell(News::Chosen(said));
+        self.tell_chosen(said);
         Ok(())
     }
 
     /// Begins a trial of hardware that failed a while ago, or ends one.
     fn look_for_hardware(&mut self, now: Instant) {
-        let outcome = match &mut self.state {
+        let (outcome, want) = match &mut self.state {
             State::Hardware { .. } | State::Software => return,
-            State::Substitute { retry_at } => {
+            State::Substitute { retry_at, want } => {
+                let (is_due, want) = (now >= *retry_at, *want);
                 let hangs = self.leaving.as_ref().is_some_and(|one| !one.is_over());
-                if now >= *retry_at && !hangs {
-                    self.begin_trial(now);
+                if is_due && !hangs {
+                    self.begin_trial(now, want);
                 }
                 return;
             }
-            State::Trial(making) => match making.poll() {
+            State::Trial(making, want) => match making.poll() {
                 Progress::Pending => return,
-                Progress::Made(outcome) => outcome,
-                Progress::Lost => Err(NoneWorks {
-                    error: EncodeError::NoHardware,
-                    retry_at: None,
-                }),
+                Progress::Made(outcome) => (outcome, *want),
+                Progress::Lost => {
+                    let (error, retry_at) = (EncodeError::NoHardware, None);
+                    (Err(NoneWorks { error, retry_at }), *want)
+                }
             },
         };
         match outcome {
@@ -224,27 +261,37 @@ impl<M: Makers + Clone + 'static> Chosen<M> {
             }) => {
                 self.put(encoder);
                 self.state = State::Hardware { node, since: now };
-                self.tell(News::Chosen(said));
+                self.tell_chosen(said);
             }
             Err(NoneWorks { error, retry_at }) => {
-                let retry_at = retry_at.unwrap_or(now + FIRST_RETRY);
-                self.state = State::Substitute { retry_at };
-                let said = substitute(&*self.inner, &error.chain(), retry_at, now);
-                self.tell(News::Chosen(said));
+                let (at, want) = want.after_trial(retry_at, now);
+                let told_at = (want == Want::Failed).then_some(at);
+                let said = without_hardware(&*self.inner, &error, told_at, now);
+                self.state = State::Substitute { retry_at: at, want };
+                self.tell_chosen(said);
             }
         }
     }
 
-    fn begin_trial(&mut self, now: Instant) {
+    fn begin_trial(&mut self, now: Instant, want: Want) {
         let (mut makers, failures) = (self.makers.clone(), self.failures.clone());
         let settings = self.settings;
-        let trial = move || hardware(&mut makers, &failures, Notes::All, &settings, now);
+        let trial = move || hardware(&mut makers, &failures, want.notes(), &settings, now);
         self.state = match Making::begin(trial) {
-            Some(making) => State::Trial(making),
+            Some(making) => State::Trial(making, want),
             None => State::Substitute {
                 retry_at: now + FIRST_RETRY,
+                want,
             },
         };
+    }
+
+    /// A trial that found all as it was is no news.
+    fn tell_chosen(&mut self, said: String) {
+        if self.said != said {
+            self.said.clone_from(&said);
+            self.tell(News::Chosen(said));
+        }
     }
 
     /// Puts another encoder in place. Its first picture is a key frame of its own accord.
@@ -303,6 +350,10 @@ impl<M: Makers + Clone + 'static> Encoder for Chosen<M> {
         self.inner.is_behind()
     }
 
+    fn waited(&self) -> Duration {
+        self.inner.waited()
+    }
+
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -317,6 +368,19 @@ fn substitute(inner: &dyn Encoder, why: &str, retry_at: Instant, now: Instant) -
     let wait = retry_at.saturating_duration_since(now);
     let minutes = wait.as_secs().div_ceil(60);
     format!("{}: {why}, tried again after {minutes} min", inner.name())
+}
+
+/// The same, where the hardware did not fail or is to be tried again then.
+fn without_hardware(
+    inner: &dyn Encoder,
+    error: &EncodeError,
+    retry_at: Option<Instant>,
+    now: Instant,
+) -> String {
+    match retry_at {
+        Some(at) => substitute(inner, &error.chain(), at, now),
+        None => format!("{}: {}", inner.name(), error.chain()),
+    }
 }
 
 /// Which errors of an attempt make a node one that failed.

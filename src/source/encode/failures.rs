@@ -81,7 +81,7 @@ fn inode(node: &Path) -> Option<u64> {
 
 /// Before hardware that failed is tried again; doubled from failure to failure.
 pub const FIRST_RETRY: Duration = Duration::from_secs(5 * 60);
-const LAST_RETRY: Duration = Duration::from_secs(3600);
+pub(super) const LAST_RETRY: Duration = Duration::from_secs(3600);
 /// Hardware that ran as long was good: its failure counts as a first one.
 const GOOD_RUN: Duration = Duration::from_secs(3600);
 

@@ -87,7 +87,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use super::super::overload::Step;
+    use super::super::overload::{Cost, Step};
     use super::*;
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         assert!(reporter.poll(second, &overload).is_some());
         let mut now = second;
         while overload
-            .push_picture(now, Duration::from_millis(40))
+            .push_picture(now, Cost::coding(Duration::from_millis(40)))
             .is_none()
         {
             now += Duration::from_millis(40);

@@ -17,8 +17,9 @@ pub mod overload;
 mod raw;
 mod software;
 
+use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -61,6 +62,11 @@ pub trait Encoder: Send {
     /// it cost no time here, and yet the device is too slow.
     fn is_behind(&self) -> bool {
         false
+    }
+
+    /// The part of the last [`Encoder::encode`] that was only waiting for a device.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// For logs and the API: "openh264".
@@ -171,10 +177,16 @@ impl Settings {
 /// # Errors
 /// Settings outside their bounds; with `Hardware`, that there is none that works.
 pub fn open(settings: &Settings, choice: EncoderChoice) -> Result<Box<dyn Encoder>, EncodeError> {
-    static FAILURES: LazyLock<Failures> = LazyLock::new(Failures::default);
     let chosen = Chosen::open(Machine, FAILURES.clone(), settings, choice)?;
     Ok(Box::new(chosen))
 }
+
+/// Whether a hardware encoder has failed lately: [`open`] leaves it alone.
+pub fn has_failed(node: &Path) -> bool {
+    FAILURES.of(node, Instant::now()).is_some()
+}
+
+static FAILURES: LazyLock<Failures> = LazyLock::new(Failures::default);
 
 /// One plane of samples: rows of 8-bit values, `stride` bytes apart.
 #[derive(Clone, Copy, Debug)]
@@ -212,6 +224,7 @@ pub struct Picture<'a> {
     pub ticks: i64,
     /// The same moment on the machine's monotonic clock.
     pub taken: Instant,
+    due: Option<Instant>,
 }
 
 impl<'a> Picture<'a> {
@@ -243,7 +256,18 @@ impl<'a> Picture<'a> {
             planes,
             ticks,
             taken,
+            due: None,
         })
+    }
+
+    /// The same, with the moment at which the next one is expected: no device is waited for
+    /// beyond it.
+    #[must_use]
+    pub fn with_next_at(self, due: Instant) -> Self {
+        Self {
+            due: Some(due),
+            ..self
+        }
     }
 
     /// Width and height in pixels.

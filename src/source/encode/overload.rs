@@ -6,11 +6,11 @@
 //! First pictures per second, then size: a smooth small picture is worth less to a person who
 //! watches a door than a sharp one a few times a second.
 //!
-//! For the owner of an encoder, per picture: [`Overload::push_picture`] with the time that
-//! decoding, conversion and coding took on its thread, also where rate control left the picture
-//! out. A returned [`Step`] of the same size is `Encoder::set_frame_rate` and a slower choice of
+//! For the owner of an encoder, per picture: [`Overload::push_picture`] with its [`Cost`], also
+//! where rate control left the picture out. A returned [`Step`] of the same size is `Encoder::set_frame_rate` and a slower choice of
 //! pictures; of another size a new encoder (with the step's size and the same ceiling, and the
-//! ordered bit rate), with the same media time going on.
+//! ordered bit rate), with the same media time going on. Where that cannot be had:
+//! [`Overload::stay`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::{Duration, Instant};
@@ -35,6 +35,28 @@ impl Step {
     }
 }
 
+/// What one picture cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// The thread's own time: decoding, conversion, coding. Waiting for a device is none of it.
+    pub all: Duration,
+    /// The part that a smaller picture would make less: conversion and coding.
+    pub of_size: Duration,
+    /// It was left out, because a device had not yet done those before it.
+    pub is_behind: bool,
+}
+
+impl Cost {
+    /// Of one that was drawn at its size and coded here.
+    pub fn coding(time: Duration) -> Self {
+        Self {
+            all: time,
+            of_size: time,
+            is_behind: false,
+        }
+    }
+}
+
 /// Watches one encoder.
 #[derive(Clone, Debug)]
 pub struct Overload {
@@ -45,11 +67,16 @@ pub struct Overload {
     /// Seconds in a row that were too dear, or cheap.
     dear: u32,
     cheap: u32,
-    /// Cheap seconds that it takes to go up.
+    /// Cheap seconds that it takes to go up, and dear ones to go down.
     patience: u32,
+    endurance: u32,
     stepped_up_at: Option<Instant>,
     /// Of the last whole second.
     mean: Duration,
+    /// In it a device left pictures out.
+    lags: bool,
+    /// Part of its cost that smaller pictures would make less.
+    of_size: f64,
 }
 
 /// A second of pictures.
@@ -57,7 +84,9 @@ pub struct Overload {
 struct Window {
     since: Option<Instant>,
     pictures: u32,
+    behind: u32,
     cost: Duration,
+    of_size: Duration,
 }
 
 impl Overload {
@@ -70,8 +99,11 @@ impl Overload {
             dear: 0,
             cheap: 0,
             patience: UP_AFTER,
+            endurance: DOWN_AFTER,
             stepped_up_at: None,
             mean: Duration::ZERO,
+            lags: false,
+            of_size: 1.0,
         }
     }
 
@@ -92,31 +124,54 @@ impl Overload {
 
     /// Takes the cost of one picture in, finished at `now`. A step is to be applied before the
     /// next picture.
-    pub fn push_picture(&mut self, now: Instant, cost: Duration) -> Option<Step> {
+    pub fn push_picture(&mut self, now: Instant, cost: Cost) -> Option<Step> {
         let since = *self.window.since.get_or_insert(now);
         self.window.pictures += 1;
-        self.window.cost += cost;
+        self.window.behind += u32::from(cost.is_behind);
+        self.window.cost += cost.all;
+        self.window.of_size += cost.of_size;
         if now.saturating_duration_since(since) < SECOND {
             return None;
         }
-        self.mean = self.window.cost / self.window.pictures;
-        self.window = Window {
-            since: Some(now),
-            ..Window::default()
-        };
+        let over = std::mem::replace(
+            &mut self.window,
+            Window {
+                since: Some(now),
+                ..Window::default()
+            },
+        );
+        self.mean = over.cost / over.pictures;
+        self.lags = over.behind * LEFT_OUT > over.pictures;
+        self.of_size = over.of_size.as_secs_f64() / over.cost.as_secs_f64().max(1e-9);
         let share = self.mean.as_secs_f64() / self.step().interval().as_secs_f64();
-        self.dear = if share > TOO_DEAR { self.dear + 1 } else { 0 };
+        let is_dear = share > TOO_DEAR || self.lags;
+        self.dear = if is_dear { self.dear + 1 } else { 0 };
         self.cheap = match self.expected_above(share) {
-            Some(above) if share < CHEAP && above < FITS => self.cheap + 1,
+            Some(above) if share < CHEAP && above < FITS && over.behind == 0 => self.cheap + 1,
             _ => 0,
         };
-        if self.dear >= DOWN_AFTER {
+        if self.dear >= self.endurance {
             self.down(now)
         } else if self.cheap >= self.patience {
             self.up(now)
         } else {
             None
         }
+    }
+
+    /// The step of the last answer could not be taken: `actual` is coded as before. It is tried
+    /// again after twice the time.
+    pub fn stay(&mut self, actual: Step) {
+        let Some(level) = self.ladder.iter().position(|step| *step == actual) else {
+            return;
+        };
+        let seconds = match level < self.level {
+            true => &mut self.endurance,
+            false => &mut self.patience,
+        };
+        *seconds = (*seconds * 2).min(UP_AFTER_MOST);
+        self.stepped_up_at = None;
+        self.enter(level);
     }
 
     /// The share of the interval that the step above would take.
@@ -126,20 +181,26 @@ impl Overload {
     }
 
     fn down(&mut self, now: Instant) -> Option<Step> {
-        if self.level + 1 >= self.ladder.len() {
-            return None; // `dear` stays: that is the state to show
+        let below = self.ladder.get(self.level + 1)?; // `dear` stays: that is the state to show
+        // Where decoding is what costs, smaller pictures would be worse and cost the same.
+        let is_smaller = below.size != self.step().size;
+        if is_smaller && !self.lags && self.of_size < FAIR_PART {
+            return None;
         }
+        // A device does not tell how much more it could do: only a trial does.
+        let proof = if self.lags { UP_AFTER_DEVICE } else { UP_AFTER };
         // A step up that did not hold: the next one takes twice the proof.
         let was_rash = |at: Instant| now.saturating_duration_since(at) < HOLDS;
         self.patience = match self.stepped_up_at.take().is_some_and(was_rash) {
-            true => (self.patience * 2).min(UP_AFTER_MOST),
-            false => UP_AFTER,
+            true => (self.patience * 2).clamp(proof, UP_AFTER_MOST),
+            false => proof,
         };
         self.enter(self.level + 1)
     }
 
     fn up(&mut self, now: Instant) -> Option<Step> {
         self.stepped_up_at = Some(now);
+        self.endurance = DOWN_AFTER;
         self.enter(self.level - 1)
     }
 
@@ -183,9 +244,15 @@ const TOO_DEAR: f64 = 0.8;
 const CHEAP: f64 = 0.5;
 /// What the step above is expected to cost must stay below this: costs vary with the scene.
 const FITS: f64 = 0.75;
+/// A device that leaves out more than one picture of so many is too slow.
+const LEFT_OUT: u32 = 10;
+/// Smaller pictures are worth it where at least this part of the cost gets less: the first step
+/// of size saves 44 % of that, more than a tenth of the whole.
+const FAIR_PART: f64 = 0.25;
 /// Seconds in a row.
 const DOWN_AFTER: u32 = 5;
 const UP_AFTER: u32 = 30;
+const UP_AFTER_DEVICE: u32 = 120;
 const UP_AFTER_MOST: u32 = 600;
 /// A step up that lasts as long was right.
 const HOLDS: Duration = Duration::from_secs(60);
@@ -230,6 +297,11 @@ mod tests {
         now: Instant,
         start: Instant,
         cost: Duration,
+        /// Part of `cost` whatever the size.
+        decoding: Duration,
+        /// A device that needs as long for a picture, besides.
+        device: Duration,
+        device_free_at: Instant,
     }
 
     impl Bench {
@@ -241,6 +313,9 @@ mod tests {
                 now,
                 start: now,
                 cost: Duration::from_millis(cost_ms),
+                decoding: Duration::ZERO,
+                device: Duration::ZERO,
+                device_free_at: now,
             }
         }
 
@@ -251,9 +326,22 @@ mod tests {
             while self.now < end {
                 let now_at = self.overload.step();
                 let (w, h) = now_at.size;
-                let cost = self.cost.mul_f64(f64::from(w * h) / (1280.0 * 720.0));
+                let part = f64::from(w * h) / (1280.0 * 720.0);
+                let of_size = (self.cost - self.decoding).mul_f64(part);
+                let all = self.decoding + of_size;
                 // Pictures that would come while one is coded are left out.
-                self.now += now_at.interval().max(cost);
+                self.now += now_at.interval().max(all);
+                // Of those that the device has, three may wait.
+                let device = self.device.mul_f64(part);
+                let is_behind = self.device_free_at > self.now + 3 * device;
+                if !is_behind {
+                    self.device_free_at = self.device_free_at.max(self.now) + device;
+                }
+                let cost = Cost {
+                    all,
+                    of_size,
+                    is_behind,
+                };
                 if let Some(step) = self.overload.push_picture(self.now, cost) {
                     taken.push(((self.now - self.start).as_secs(), step));
                 }
@@ -298,6 +386,65 @@ mod tests {
         let mut bench = Bench::new(5000);
         assert_eq!(bench.run(600).last().unwrap().1, step(10, 320, 180));
         assert!(bench.overload.is_overloaded());
+    }
+
+    #[test]
+    fn a_device_that_keeps_up_may_take_its_time_and_one_that_does_not_gets_fewer_pictures() {
+        let mut bench = Bench::new(5);
+        bench.device = Duration::from_millis(32);
+        assert_eq!(bench.run(600), [], "96 % of 33 ms");
+        bench.device = Duration::from_millis(45);
+        let steps = bench.run(60);
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert_eq!(steps[0].1, step(20, 1280, 720));
+        assert!(bench.overload.is_overloaded());
+        // Whether it can do more again is tried, ever more seldom.
+        let tried = bench.run(1800).iter().filter(|s| s.1.fps == 30).count();
+        assert!((2..=5).contains(&tried), "{tried}");
+        bench.device = Duration::from_millis(20);
+        bench.run(700);
+        assert!(!bench.overload.is_overloaded());
+        bench.device = Duration::from_millis(180);
+        let steps: Vec<Step> = bench.run(60).iter().map(|s| s.1).collect();
+        assert_eq!(steps.last(), Some(&step(10, 960, 540)), "{steps:?}");
+    }
+
+    #[test]
+    fn where_decoding_is_what_costs_pictures_get_fewer_and_no_smaller() {
+        let mut bench = Bench::new(150);
+        bench.decoding = Duration::from_millis(130);
+        let steps: Vec<Step> = bench.run(120).iter().map(|s| s.1).collect();
+        let rates = [20, 15, 10].map(|fps| step(fps, 1280, 720));
+        assert_eq!(steps, rates);
+        assert!(bench.overload.is_overloaded());
+        bench.decoding = Duration::from_millis(100);
+        let steps: Vec<Step> = bench.run(120).iter().map(|s| s.1).collect();
+        assert_eq!(steps[0], step(10, 960, 540), "a third of it is coding");
+    }
+
+    #[test]
+    fn a_step_that_could_not_be_taken_is_not_the_state_and_is_tried_again_later() {
+        let mut bench = Bench::new(36);
+        let full = bench.overload.step();
+        let first = bench.run(7);
+        assert_eq!(first.len(), 1);
+        bench.overload.stay(full);
+        assert_eq!(
+            (bench.overload.step(), bench.overload.is_overloaded()),
+            (full, false)
+        );
+        let second = bench.run(30);
+        assert_eq!(second[0].1, first[0].1);
+        let after = second[0].0 - first[0].0;
+        assert!((10..=13).contains(&after), "{after}");
+        // The same on the way up.
+        bench.cost = Duration::from_millis(5);
+        let up = bench.run(40);
+        assert_eq!(up[0].1, full);
+        bench.overload.stay(first[0].1);
+        let again = bench.run(80);
+        let after = again[0].0 - up[0].0;
+        assert!((60..=70).contains(&after), "{after}");
     }
 
     #[test]

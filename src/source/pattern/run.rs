@@ -13,7 +13,7 @@ use super::picture::{Moment, Painter};
 use crate::config::Pattern;
 use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, SourceEvent, Stages};
 use crate::source::encode::load::Reporter;
-use crate::source::encode::overload::{Overload, Step};
+use crate::source::encode::overload::{Cost, Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
 use crate::source::left_out::Tally;
 use crate::source::tolerance::{Tolerance, Verdict};
@@ -229,7 +229,9 @@ impl Run {
         let picture = self.painter.picture(self.last_ticks, taken)?;
         let coded = self.encoder.encode(&picture)?;
         let finished = Instant::now();
-        self.step = self.overload.push_picture(finished, finished - taken);
+        self.step = self
+            .overload
+            .push_picture(finished, Cost::coding(finished - taken));
         let stages = Stages {
             capture: drawn - taken,
             decode: Duration::ZERO,

@@ -32,6 +32,8 @@ pub(crate) struct Connector {
     /// however often we ask.
     lookup: Option<JoinHandle<std::io::Result<Vec<SocketAddr>>>>,
     addresses: Vec<SocketAddr>,
+    /// Which of them took the last connection.
+    answered: Option<usize>,
 }
 
 impl Connector {
@@ -40,16 +42,38 @@ impl Connector {
             url: url.clone(),
             lookup: None,
             addresses: Vec::new(),
+            answered: None,
         }
+    }
+
+    /// What to connect to. Whoever connects by a name tries its addresses in turn, and the first
+    /// may be one that nobody answers at (IPv6 that leads nowhere): where it was another one that
+    /// answered, the URL names that. Else the name stays: a server may tell its cameras apart by
+    /// it.
+    pub(crate) fn url(&self) -> Url {
+        let mut url = self.url.clone();
+        if let Some(address) = self.answered.filter(|n| *n > 0).map(|n| self.addresses[n]) {
+            let host = match address.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            // INVARIANT: any URL with a host takes an address for it.
+            let _ = url.set_host(Some(&host));
+        }
+        url
     }
 
     /// Resolves the name and connects, then lets go of the connection: the port answers.
     pub(crate) async fn connect(&mut self) -> Result<(), End> {
+        self.answered = None;
         self.addresses = self.resolve().await?;
         let mut last = "it has no address".to_owned();
-        for &address in &self.addresses {
+        for (n, &address) in self.addresses.iter().enumerate() {
             match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(_)) => {
+                    self.answered = Some(n);
+                    return Ok(());
+                }
                 Ok(Err(error)) => last = format!("{address}: {error}"),
                 Err(_) => last = format!("{address}: no answer within {CONNECT_LIMIT:?}"),
             }
@@ -58,9 +82,10 @@ impl Connector {
     }
 
     /// Tries the addresses of the last [`Self::connect`] once more, for `limit` each.
-    pub(crate) async fn probe(&self, limit: Duration) -> bool {
-        for &address in &self.addresses {
+    pub(crate) async fn probe(&mut self, limit: Duration) -> bool {
+        for (n, &address) in self.addresses.iter().enumerate() {
             if let Ok(Ok(_)) = timeout(limit, TcpStream::connect(address)).await {
+                self.answered = Some(n);
                 return true;
             }
         }
@@ -134,6 +159,37 @@ mod tests {
             );
             assert!(end.detail.contains(&address.to_string()), "{}", end.detail);
             assert!(!connector.probe(CONNECT_LIMIT).await);
+        });
+    }
+
+    #[test]
+    fn the_address_that_answered_is_the_one_to_connect_to() {
+        let url = |answered: Option<usize>| {
+            let name = Url::parse("rtsp://door.lan:8554/live?token=1").unwrap();
+            let mut connector = Connector::new(&name);
+            connector.addresses = ["[2001:db8::1]:8554", "10.0.0.5:8554", "[2001:db8::2]:8554"]
+                .map(|address| address.parse().unwrap())
+                .to_vec();
+            connector.answered = answered;
+            connector.url().to_string()
+        };
+        assert_eq!(url(None), "rtsp://door.lan:8554/live?token=1");
+        assert_eq!(url(Some(0)), "rtsp://door.lan:8554/live?token=1");
+        assert_eq!(url(Some(1)), "rtsp://10.0.0.5:8554/live?token=1");
+        assert_eq!(url(Some(2)), "rtsp://[2001:db8::2]:8554/live?token=1");
+    }
+
+    #[test]
+    fn an_address_that_is_silent_is_passed_over() {
+        block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let closed = SocketAddr::from(([127, 0, 0, 9], address.port()));
+            let url = Url::parse(&format!("rtsp://{address}/x")).unwrap();
+            let mut connector = Connector::new(&url);
+            connector.addresses = vec![closed, address];
+            assert!(connector.probe(CONNECT_LIMIT).await);
+            assert_eq!(connector.answered, Some(1));
         });
     }
 

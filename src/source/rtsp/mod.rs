@@ -28,6 +28,7 @@ use std::time::Duration;
 use retina::client::{
     Credentials, Demuxed, Described, PlayOptions, Session, SessionGroup, SessionOptions,
     SetupOptions, TcpTransportOptions, TeardownPolicy, Transport, UdpTransportOptions,
+    UnknownRtcpSsrcPolicy,
 };
 use retina::codec::FrameFormat;
 use tokio::time::{Instant, timeout};
@@ -70,6 +71,8 @@ pub(crate) struct Run {
     pub(crate) id: CameraId,
     pub(crate) camera: config::Camera,
     pub(crate) rtsp: Rtsp,
+    /// Where to connect to: the camera's URL, or that of the address that answered.
+    pub(crate) url: url::Url,
     /// The transport that worked last time, if any.
     pub(crate) known: Option<Wire>,
     /// Follows this run's TEARDOWN.
@@ -138,12 +141,7 @@ impl Run {
             .user_agent(USER_AGENT.to_owned())
             .session_group(self.group.clone())
             .teardown(self.teardown);
-        match timeout(
-            DESCRIBE_LIMIT,
-            Session::describe(self.rtsp.url.clone(), options),
-        )
-        .await
-        {
+        match timeout(DESCRIBE_LIMIT, Session::describe(self.url.clone(), options)).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(End::of_request("DESCRIBE", &error, scrub)),
             Err(_) => Err(silent("DESCRIBE", DESCRIBE_LIMIT)),
@@ -273,7 +271,10 @@ fn h264_stream(session: &Session<Described>, scrub: &Scrub) -> Result<usize, End
 
 async fn play(session: Session<Described>, scrub: &Scrub) -> Result<Demuxed, End> {
     // enforce_timestamps_with_max_jump_secs stays unset: it takes B-frames for errors.
-    match timeout(PLAY_LIMIT, session.play(PlayOptions::default())).await {
+    // A sender report must not say whose packets count: some cameras send it first, and with
+    // another SSRC than their pictures have, all of which would then be refused.
+    let options = PlayOptions::default().unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::ProcessPackets);
+    match timeout(PLAY_LIMIT, session.play(options)).await {
         Ok(Ok(playing)) => playing.demuxed().map_err(|error| {
             End::new(
                 DownReason::Unsupported,

@@ -9,6 +9,8 @@
 //! is measured while it runs, and steps down where it must (encode::overload).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::path::Path;
+
 use super::mode::Coding;
 use crate::config::EncoderChoice;
 use crate::media::pixel::PixelFormat;
@@ -32,15 +34,21 @@ pub enum Encoder {
 
 impl Machine {
     /// The machine as `choice` lets it be used. With `proves`, a hardware encoder counts only
-    /// once it has coded a picture; without, as soon as there is one.
-    pub fn of(speed: Speed, choice: EncoderChoice, makers: &mut dyn Makers, proves: bool) -> Self {
+    /// once it has coded a picture; without, as soon as there is one. One that `is_out` is left
+    /// alone by whoever opens an encoder, whatever the choice.
+    pub fn of(
+        speed: Speed,
+        choice: EncoderChoice,
+        makers: &mut dyn Makers,
+        (proves, is_out): (bool, &dyn Fn(&Path) -> bool),
+    ) -> Self {
         // Configured hardware is used or nothing is: no use in asking twice.
         let is_taken = choice == EncoderChoice::Hardware || !proves;
         let found = match choice {
             EncoderChoice::Software => Vec::new(),
             EncoderChoice::Auto | EncoderChoice::Hardware => makers.find(),
         };
-        let mut found = found.into_iter();
+        let mut found = found.into_iter().filter(|found| !is_out(&found.path));
         let hardware = found.find(|found| is_taken || makers.hardware(found, &PROOF).is_ok());
         let encoder = hardware.map_or(Encoder::Software, |found| Encoder::Hardware {
             card: found.card,
@@ -164,7 +172,9 @@ mod tests {
     }
 
     fn encoder_of(choice: EncoderChoice, proves: bool, chips: &[(&'static str, bool)]) -> String {
-        let machine = Machine::of(SPEED, choice, &mut Chips(chips.to_vec()), proves);
+        // The node named 2 has failed.
+        let is_out: &dyn Fn(&Path) -> bool = &|node| node == Path::new("2");
+        let machine = Machine::of(SPEED, choice, &mut Chips(chips.to_vec()), (proves, is_out));
         match machine.encoder {
             Encoder::Software => "software".to_owned(),
             Encoder::Hardware { card, .. } => card,
@@ -180,6 +190,8 @@ mod tests {
         assert_eq!(encoder_of(auto, true, &[]), "software");
         assert_eq!(encoder_of(auto, false, &chips), "broken", "not asked");
         assert_eq!(encoder_of(hardware, true, &chips), "broken", "as told");
+        let failed = [chips[0], chips[0], ("failed", true)];
+        assert_eq!(encoder_of(auto, true, &failed), "software", "it is out");
         let software = EncoderChoice::Software;
         assert_eq!(encoder_of(software, true, &chips), "software");
     }

@@ -15,16 +15,16 @@ use nix::errno::Errno;
 use tracing::{debug, info, warn};
 
 use super::clock::{Limit, Pair, Sequence, Stamps};
-use super::coded::{Coded, Held};
 use super::coder::Coder;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::mode::Coding;
+use super::passing::Passing;
 use super::refusal;
 use super::shared::{Outlet, Stopped};
 use super::signal;
 use super::sys::{Dequeued, Ready};
 use crate::config::{self, EncoderChoice};
-use crate::media::{Abilities, AccessUnit, Codec, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, SourceEvent};
 use crate::source::encode::{EncodeError, Encoder, News, Settings};
 use crate::source::left_out::Tally;
 use crate::source::rtsp::verdict::{End, Pace};
@@ -40,6 +40,8 @@ pub(super) struct Job<'a> {
     pub(super) wish: &'a config::V4l2,
     pub(super) stall: Duration,
     pub(super) max_errors: u32,
+    /// How long a camera that codes may go on without a key frame where one is needed.
+    pub(super) key_frame_limit: Duration,
     pub(super) opener: &'a dyn Opener,
     pub(super) encoder: &'a Arc<EncoderOpener>,
     pub(super) outlet: &'a Outlet,
@@ -121,11 +123,7 @@ struct Run<'a> {
 /// What is done with a buffer.
 enum Work {
     Encode(Box<Coder>),
-    Pass {
-        coded: Coded,
-        /// Nothing is handed on before a key frame.
-        waits_for_key_frame: bool,
-    },
+    Pass(Passing),
 }
 
 /// One picture failed; the run goes on unless it was one too many.
@@ -198,7 +196,7 @@ impl<'a> Run<'a> {
     fn play(&mut self, notes: Vec<String>) -> Result<End, Stopped> {
         let can_force = match &self.work {
             Work::Encode(_) => true,
-            Work::Pass { .. } => self.camera.can_force_key_frame(),
+            Work::Pass(_) => self.camera.can_force_key_frame(),
         };
         self.job.outlet.tell(SourceEvent::Playing(Abilities {
             can_force_key_frame: can_force,
@@ -209,7 +207,7 @@ impl<'a> Run<'a> {
         }
         let how = match &self.work {
             Work::Encode(coder) => format!("encoded by {}", coder.name()),
-            Work::Pass { .. } => "coded by the camera".to_owned(),
+            Work::Pass(_) => "coded by the camera".to_owned(),
         };
         self.job.outlet.tell(SourceEvent::Note(how))?;
         loop {
@@ -284,6 +282,9 @@ impl<'a> Run<'a> {
         if let Some(end) = self.judge_input(&ready) {
             return Ok(Some(end));
         }
+        if let Some(end) = self.without_key_frame() {
+            return Ok(Some(end));
+        }
         if !ready.read && !ready.failed {
             return Ok(self.stalled());
         }
@@ -349,6 +350,20 @@ impl<'a> Run<'a> {
         }))
     }
 
+    /// The end of a run whose pictures are all held back: a new one usually begins with the key
+    /// frame that this one does not give.
+    fn without_key_frame(&self) -> Option<End> {
+        let Work::Pass(passing) = &self.work else {
+            return None;
+        };
+        let limit = self.job.key_frame_limit;
+        (passing.waited(Instant::now()) >= limit).then(|| End {
+            reason: DownReason::Stalled,
+            detail: format!("pictures came, but no key frame within {limit:?}"),
+            pace: Pace::Soon,
+        })
+    }
+
     /// Why the pictures are no true ones, though they may go on coming.
     fn look_at_input(&mut self) -> Option<End> {
         self.looked_at = Instant::now();
@@ -364,7 +379,7 @@ impl<'a> Run<'a> {
         let mut buffer = self.camera.take()?;
         let lost = self.sequence.lost_before(buffer.sequence);
         self.left_out.all.lost += u64::from(lost);
-        if matches!(self.work, Work::Pass { .. }) {
+        if matches!(self.work, Work::Pass(_)) {
             if lost > 0 {
                 self.break_chain(ErrorKind::Loss);
             }
@@ -405,12 +420,9 @@ impl<'a> Run<'a> {
             .collect();
         let coded = match &mut self.work {
             Work::Encode(coder) => coder.code(&self.agreed, &planes, (ticks, taken)),
-            Work::Pass {
-                coded,
-                waits_for_key_frame,
-            } => {
+            Work::Pass(passing) => {
                 let data = planes.first().copied().unwrap_or_default();
-                pass_one(coded, waits_for_key_frame, data, (ticks, taken))
+                passing.take(data, (ticks, taken), Instant::now())
             }
         };
         let mut unit = match coded {
@@ -451,13 +463,9 @@ impl<'a> Run<'a> {
                     self.after_loss = true;
                 }
             }
-            Work::Pass {
-                waits_for_key_frame,
-                ..
-            } => {
-                *waits_for_key_frame = true;
+            Work::Pass(passing) => {
+                passing.on_loss(Instant::now());
                 self.after_loss = true;
-                let _ = self.camera.force_key_frame();
             }
         }
     }
@@ -475,10 +483,14 @@ impl<'a> Run<'a> {
                     warn!(camera = self.job.name, %error, "bit rate");
                 }
             }
-            Work::Pass { .. } => {
-                if wants_key_frame && self.camera.can_force_key_frame() {
-                    // Asked again by the hub if none comes.
-                    let _ = self.camera.force_key_frame();
+            Work::Pass(passing) => {
+                // What viewers wish is repeated by the hub, what is missing here by us alone.
+                let is_due = passing.poll_request(Instant::now());
+                if (wants_key_frame || is_due) && self.camera.can_force_key_frame() {
+                    let asked = self.camera.force_key_frame();
+                    if let Err(errno) = asked {
+                        debug!(camera = self.job.name, %errno, "asking for a key frame");
+                    }
                 }
             }
         }
@@ -505,10 +517,7 @@ impl<'a> Run<'a> {
 /// Decoder and encoder, or what passes coded pictures on.
 fn work_of(job: &Job<'_>, agreed: &Agreed, bitrate: Option<u32>) -> Result<Work, End> {
     let Coding::Raw(format) = agreed.coding else {
-        return Ok(Work::Pass {
-            coded: Coded::default(),
-            waits_for_key_frame: true,
-        });
+        return Ok(Work::Pass(Passing::new(Instant::now())));
     };
     job.outlet.shared.beat("opening the encoder");
     let coder = Coder::open(format, agreed, job.wish, job.encoder, bitrate);
@@ -526,39 +535,6 @@ fn work_of(job: &Job<'_>, agreed: &Agreed, bitrate: Option<u32>) -> Result<Work,
         },
     })?;
     Ok(Work::Encode(Box::new(coder)))
-}
-
-fn pass_one(
-    coded: &mut Coded,
-    waits_for_key_frame: &mut bool,
-    data: &[u8],
-    (ticks, taken): (i64, Instant),
-) -> Result<Option<AccessUnit>, Fault> {
-    let (data, is_key_frame) = match coded.take(data) {
-        Held::Picture { data, is_key_frame } => (data, is_key_frame),
-        Held::NoPicture => return Ok(None),
-        Held::NotDecodable => {
-            let detail = "a key frame without parameter sets";
-            return Err(Fault::new(ErrorKind::Picture, detail));
-        }
-        Held::Garbage => return Err(Fault::new(ErrorKind::Picture, "no H.264 in a buffer")),
-    };
-    if *waits_for_key_frame && !is_key_frame {
-        return Ok(None);
-    }
-    *waits_for_key_frame = false;
-    Ok(Some(AccessUnit {
-        codec: Codec::H264,
-        data,
-        is_key_frame,
-        ticks,
-        received: taken,
-        after_loss: false,
-        stages: Stages {
-            capture: taken.elapsed(),
-            ..Stages::default()
-        },
-    }))
 }
 
 /// Between two looks at the orders.

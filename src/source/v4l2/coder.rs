@@ -18,7 +18,7 @@ use crate::media::{AccessUnit, ErrorKind, Load, Stages};
 use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
 use crate::source::encode::away::{Making, Progress, let_go};
 use crate::source::encode::load::Reporter;
-use crate::source::encode::overload::{Overload, Step};
+use crate::source::encode::overload::{Cost, Overload, Step};
 use crate::source::encode::{
     Coded, EncodeError, Encoder, MAX_BITRATE, MAX_FPS, MIN_BITRATE, News, Picture, Settings,
 };
@@ -174,6 +174,7 @@ impl Coder {
             height: agreed.size.1,
             planes: &planes,
         })?;
+        let decoded_at = Instant::now();
         let picture = match &mut self.scaled {
             None => decoded.picture(ticks, taken)?,
             Some(scaled) => {
@@ -182,13 +183,16 @@ impl Coder {
                 Picture::new(size, planes, ticks, taken)?
             }
         };
+        // The device codes on while the next picture is taken and decoded.
+        let picture = picture.with_next_at(begun + self.overload.step().interval());
         let ready = Instant::now();
         let coded = self.encoder.encode(&picture)?;
         let finished = Instant::now();
-        let cost = match self.encoder.is_behind() {
-            // That picture waits for another one to be done, and is not even the next in turn.
-            true => (finished - begun).max(2 * self.overload.step().interval()),
-            false => finished - begun,
+        let waited = self.encoder.waited();
+        let cost = Cost {
+            all: (finished - begun).saturating_sub(waited),
+            of_size: (finished - decoded_at).saturating_sub(waited),
+            is_behind: self.encoder.is_behind(),
         };
         self.step = self.overload.push_picture(finished, cost);
         let Coded::Unit(unit) = coded else {
@@ -205,7 +209,6 @@ impl Coder {
     /// Goes on at another rate at once, at another size as soon as there is an encoder for it:
     /// hardware takes its time, and pictures do not wait for it.
     fn follow_step(&mut self, step: Step) -> Result<(), Fault> {
-        self.new_rate = Some(step.fps);
         let (width, height) = step.size;
         let settings = Settings {
             width,
@@ -215,15 +218,18 @@ impl Coder {
         };
         self.next = None;
         if (self.settings.width, self.settings.height) == step.size {
+            let set = self.encoder.set_frame_rate(step.fps);
+            set.map_err(|error| self.refuse_step(error.into()))?;
             self.settings = settings;
-            return Ok(self.encoder.set_frame_rate(step.fps)?);
+        } else {
+            let make = Arc::clone(&self.make);
+            let making = Making::begin(move || make(&settings)).ok_or_else(|| {
+                let detail = "no thread to open another encoder";
+                self.refuse_step(Fault::new(ErrorKind::Encode, detail))
+            })?;
+            self.next = Some(Next { making, settings });
         }
-        let make = Arc::clone(&self.make);
-        let Some(making) = Making::begin(move || make(&settings)) else {
-            let detail = "no thread to open another encoder";
-            return Err(Fault::new(ErrorKind::Encode, detail));
-        };
-        self.next = Some(Next { making, settings });
+        self.new_rate = Some(step.fps);
         Ok(())
     }
 
@@ -237,19 +243,34 @@ impl Coder {
             Progress::Made(made) => made.map_err(Fault::from),
             Progress::Lost => Err(Fault::new(ErrorKind::Encode, "opening an encoder panicked")),
         };
-        self.settings = next.settings;
+        let settings = next.settings;
         self.next = None;
-        let encoder = made?;
+        let mut encoder = made.map_err(|fault| self.refuse_step(fault))?;
+        if let Some(Err(error)) = self.bitrate.map(|bps| encoder.set_bitrate(bps)) {
+            let_go(encoder);
+            return Err(self.refuse_step(error.into()));
+        }
+        encoder.force_key_frame();
         let last = self.drain();
         let_go(std::mem::replace(&mut self.encoder, encoder));
-        self.encoder.force_key_frame();
-        let size = (self.settings.width as usize, self.settings.height as usize);
+        self.settings = settings;
+        let size = (settings.width as usize, settings.height as usize);
         let is_whole = self.decoder.even_size() == size;
         self.scaled = (!is_whole).then(|| Scaled::new(size));
-        if let Some(bps) = self.bitrate {
-            self.encoder.set_bitrate(bps)?;
-        }
         Ok(last)
+    }
+
+    /// All goes on as before a step that cannot be taken.
+    fn refuse_step(&mut self, fault: Fault) -> Fault {
+        let Settings {
+            width, height, fps, ..
+        } = self.settings;
+        self.overload.stay(Step {
+            fps,
+            size: (width, height),
+        });
+        self.new_rate = Some(fps);
+        fault
     }
 }
 
@@ -278,8 +299,8 @@ const USUAL_MAX: u32 = 8_000_000;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::mpsc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Mutex, mpsc};
     use std::thread;
     use std::time::Duration;
 
@@ -295,16 +316,8 @@ mod tests {
         facts.and_then(|facts| facts.size)
     }
 
-    #[test]
-    fn pictures_go_on_at_the_old_size_until_an_encoder_of_the_new_one_is_there() {
-        // The first is there at once, the second when it may be.
-        let (open, gate) = mpsc::channel::<()>();
-        let gates = Mutex::new(vec![Some(gate), None]);
-        let opener: Arc<EncoderOpener> = Arc::new(move |settings, _| {
-            let gate = gates.lock().unwrap().pop().flatten();
-            let _ = gate.map(|gate| gate.recv_timeout(Duration::from_secs(20)));
-            Ok(Box::new(Software::open(settings)?))
-        });
+    /// A camera of 640x360 whose encoders come from `opener`.
+    fn coder(opener: Arc<EncoderOpener>) -> (Coder, Agreed) {
         let format = PixelFormat::Grey;
         let agreed = Agreed {
             coding: Coding::Raw(format),
@@ -315,7 +328,21 @@ mod tests {
             is_limited: false,
         };
         let wish = config::V4l2::new(DeviceName::new("fake"));
-        let mut coder = Coder::open(format, &agreed, &wish, &opener, None).expect("opens");
+        let coder = Coder::open(format, &agreed, &wish, &opener, None).expect("opens");
+        (coder, agreed)
+    }
+
+    #[test]
+    fn pictures_go_on_at_the_old_size_until_an_encoder_of_the_new_one_is_there() {
+        // The first is there at once, the second when it may be.
+        let (open, gate) = mpsc::channel::<()>();
+        let gates = Mutex::new(vec![Some(gate), None]);
+        let opener: Arc<EncoderOpener> = Arc::new(move |settings: &Settings, _| {
+            let gate = gates.lock().unwrap().pop().flatten();
+            let _ = gate.map(|gate| gate.recv_timeout(Duration::from_secs(20)));
+            Ok(Box::new(Software::open(settings)?))
+        });
+        let (mut coder, agreed) = coder(opener);
         let picture = vec![100; 640 * 360];
         let mut ticks = 0;
         let mut next = |coder: &mut Coder| {
@@ -343,6 +370,94 @@ mod tests {
         };
         assert_eq!(size_of(&first), Some((480, 270)));
         assert!(!next(&mut coder).is_key_frame);
+    }
+
+    #[test]
+    fn a_step_whose_encoder_does_not_open_changes_nothing() {
+        let opened = AtomicUsize::new(0);
+        let (mut coder, agreed) = coder(Arc::new(move |settings: &Settings, _| {
+            match opened.fetch_add(1, SeqCst) {
+                0 => Ok(Box::new(Software::open(settings)?)),
+                _ => Err(EncodeError::NoHardware),
+            }
+        }));
+        coder.step = Some(Step {
+            fps: 10,
+            size: (480, 270),
+        });
+        let picture = vec![100; 640 * 360];
+        let mut faults = 0;
+        for number in 0.. {
+            match coder.step() {
+                Ok(_) if faults > 0 => break,
+                Ok(_) => thread::yield_now(),
+                Err(_) => faults += 1,
+            }
+            let coded = coder.code(&agreed, &[&picture], (number * 3000, Instant::now()));
+            let unit = coded.ok().flatten().expect("a unit");
+            assert_eq!(unit.is_key_frame, number == 0);
+        }
+        assert_eq!(faults, 1);
+        let Settings { width, height, .. } = coder.settings;
+        assert_eq!((width, height, coder.settings.fps), (640, 360, 30));
+        assert_eq!(coder.take_new_rate(), Some(30), "as before");
+    }
+
+    /// Software behind a device that is waited for.
+    struct Slow(Software);
+
+    const WAITS: Duration = Duration::from_millis(25);
+
+    impl Encoder for Slow {
+        fn encode(&mut self, picture: &Picture<'_>) -> Result<Coded, EncodeError> {
+            thread::sleep(WAITS);
+            self.0.encode(picture)
+        }
+
+        fn waited(&self) -> Duration {
+            WAITS
+        }
+
+        fn force_key_frame(&mut self) {
+            self.0.force_key_frame();
+        }
+
+        fn set_bitrate(&mut self, bps: u32) -> Result<(), EncodeError> {
+            self.0.set_bitrate(bps)
+        }
+
+        fn set_frame_rate(&mut self, fps: u32) -> Result<(), EncodeError> {
+            self.0.set_frame_rate(fps)
+        }
+
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+    }
+
+    #[test]
+    fn waiting_for_a_device_is_no_work() {
+        let (mut coder, agreed) = coder(Arc::new(|settings: &Settings, _| {
+            Ok(Box::new(Slow(Software::open(settings)?)))
+        }));
+        let (start, picture) = (Instant::now(), vec![100; 640 * 360]);
+        let mut whole = Duration::ZERO;
+        for number in 0.. {
+            let begun = Instant::now();
+            let coded = coder.code(&agreed, &[&picture], (number * 3000, begun));
+            assert!(coded.is_ok());
+            whole += begun.elapsed();
+            let mean = coder.overload.mean();
+            if !mean.is_zero() {
+                let expected = whole / (number as u32 + 1) - WAITS;
+                assert!(
+                    mean <= expected,
+                    "{mean:?} {expected:?} {:?}",
+                    start.elapsed()
+                );
+                break;
+            }
+        }
     }
 
     #[test]

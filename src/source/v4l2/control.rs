@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use nix::errno::Errno;
 use v4l::v4l_sys as raw;
 
 use super::sys::ControlInfo;
@@ -124,6 +125,39 @@ pub fn key_of(name: &str) -> String {
     key
 }
 
+/// Sets controls with `set`. Those that are refused are tried once more at the end: an exposure
+/// can be set only after its automatic was turned off, in whichever order they were written. What
+/// is refused then comes back, for a person.
+///
+/// # Errors
+/// The device is gone.
+pub fn set_all(
+    plan: Vec<(u32, i64, String)>,
+    mut set: impl FnMut(u32, i64) -> nix::Result<()>,
+) -> nix::Result<Vec<String>> {
+    let mut refused = Vec::new();
+    for one in plan {
+        match set(one.0, one.1) {
+            Ok(()) => {}
+            Err(Errno::ENODEV) => return Err(Errno::ENODEV),
+            Err(_) => refused.push(one),
+        }
+    }
+    let mut left = Vec::new();
+    for (id, value, name) in refused {
+        let why = match set(id, value) {
+            Ok(()) => continue,
+            Err(Errno::ENODEV) => return Err(Errno::ENODEV),
+            Err(Errno::EBUSY | Errno::EACCES) => {
+                "something else, such as an automatic, holds it".to_owned()
+            }
+            Err(errno) => format!("{} ({errno:?})", errno.desc()),
+        };
+        left.push(format!("control {name} = {value} is not set: {why}"));
+    }
+    Ok(left)
+}
+
 /// What to set, in the order of the configuration.
 ///
 /// # Errors
@@ -205,6 +239,38 @@ mod tests {
 
     fn planned(name: &str, value: ControlValue) -> Result<i64, String> {
         plan(&[(name.to_owned(), value)], &camera()).map(|plan| plan[0].1)
+    }
+
+    #[test]
+    fn a_control_that_is_refused_is_tried_again_once_the_others_are_set() {
+        let plan = || {
+            let one = |(id, value, name): &(u32, i64, &str)| (*id, *value, (*name).to_owned());
+            let all = [
+                (1, 100, "exposure"),
+                (2, 1, "auto_exposure"),
+                (3, 5, "zoom"),
+            ];
+            all.iter().map(one).collect::<Vec<_>>()
+        };
+        let mut is_auto = true;
+        let mut tries = 0;
+        let left = set_all(plan(), |id, _| {
+            tries += 1;
+            match id {
+                1 if is_auto => Err(Errno::EACCES),
+                2 => {
+                    is_auto = false;
+                    Ok(())
+                }
+                3 => Err(Errno::EIO),
+                _ => Ok(()),
+            }
+        });
+        assert_eq!(tries, 5);
+        let why = "control zoom = 5 is not set: I/O error (EIO)".to_owned();
+        assert_eq!(left, Ok(vec![why]));
+        let gone = set_all(plan(), |_, _| Err(Errno::ENODEV));
+        assert_eq!(gone, Err(Errno::ENODEV));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use tracing::warn;
 use v4l::frameinterval::FrameIntervalEnum;
 use v4l::framesize::FrameSizeEnum;
 use v4l::v4l_sys as raw;
@@ -160,7 +161,8 @@ impl Opener for Kernel {
         let speed = speed::of_this_machine();
         // A hardware encoder is proved where the choice of a mode rests on it.
         let (makers, proves) = (&mut encode::Machine, asked.size.is_none());
-        let machine = Machine::of(speed, wish.encoder, makers, proves);
+        let is_out = &|node: &Path| encode::has_failed(node);
+        let machine = Machine::of(speed, wish.encoder, makers, (proves, is_out));
         let mut choice = mode::choose(&offers, &asked, &machine)
             .map_err(|why| unsupported(format!("{}: {why}", path.display())))?;
         shared.beat("setting the format");
@@ -233,14 +235,17 @@ fn camera_queue(node: &Node, path: &Path) -> Result<Queue, End> {
         other => refused(path, "asking", other),
     })?;
     capability.camera_queue().ok_or_else(|| {
-        let what = match capability.is_m2m() {
-            true => "an encoder, decoder or converter",
-            false => "a metadata or output node",
+        let (path, card) = (path.display(), &capability.card);
+        let what = match (capability.needs_libcamera(), capability.is_m2m()) {
+            (true, _) => {
+                let why = "needs libcamera, which Pinhole does not use";
+                return unsupported(format!("{path} ({card}) {why}"));
+            }
+            (false, true) => "an encoder, decoder or converter",
+            (false, false) => "a metadata or output node",
         };
         unsupported(format!(
-            "{} ({}) is {what}, no camera; `pinhole devices` lists the cameras",
-            path.display(),
-            capability.card
+            "{path} ({card}) is {what}, no camera; `pinhole devices` lists the cameras"
         ))
     })
 }
@@ -370,32 +375,29 @@ fn set_controls(node: &Node, wish: &config::V4l2, path: &Path) -> Result<Vec<Str
     }
     let wrong = |why: String| unsupported(format!("{}: controls: {why}", path.display()));
     let plan = control::plan(&wish.controls, &described(node)).map_err(wrong)?;
-    let mut notes = Vec::new();
-    for (id, value, name) in plan {
-        match sys::set_control(node.fd(), id, value) {
-            Ok(()) => {}
-            Err(errno @ (Errno::ENODEV | Errno::EIO | Errno::EPIPE | Errno::EPROTO)) => {
-                return Err(refused(path, "setting controls", errno));
-            }
-            // Usually one that an automatic of the camera has in its hands.
-            Err(Errno::EBUSY | Errno::EACCES) => notes.push(format!(
-                "control {name} is not set: something else, such as an automatic, holds it"
-            )),
-            Err(errno) => return Err(wrong(format!("{name} = {value}: {}", errno.desc()))),
-        }
+    let left = control::set_all(plan, |id, value| sys::set_control(node.fd(), id, value));
+    let left = left.map_err(|errno| refused(path, "setting controls", errno))?;
+    for note in &left {
+        warn!(device = %path.display(), "{note}");
     }
-    Ok(notes)
+    Ok(left)
 }
 
 /// Asks for the rate. Drivers without one, or with another, are taken as they are.
 fn set_rate(node: &Node, queue: Queue, choice: &mut Choice) -> Option<String> {
     let wish = choice.interval?;
     let got = sys::set_frame_time(node.fd(), queue, wish).ok()?;
-    let (asked, gets) = (mode::fps_of(wish), mode::fps_of(got));
-    if gets > 0.0 {
-        choice.is_limited = gets > choice.fps * 1.05;
+    granted(choice, mode::fps_of(wish), mode::fps_of(got))
+}
+
+/// Holds the choice to the rate that the driver gives; what is worth telling.
+fn granted(choice: &mut Choice, asked: f64, gets: f64) -> Option<String> {
+    if gets <= 0.0 {
+        return None;
     }
-    ((asked - gets).abs() > 0.5 && gets > 0.0)
+    choice.is_limited = gets > choice.fps * 1.05;
+    choice.fps = choice.fps.min(gets);
+    ((asked - gets).abs() > 0.5)
         .then(|| format!("asked for {asked:.1} fps, the driver gives {gets:.1}"))
 }
 
@@ -485,7 +487,12 @@ impl Camera for KernelCamera {
                 while let Some(free) = buffers.free() {
                     buffers.queue(free, &[], Duration::ZERO)?;
                 }
-                let next = buffers.dequeue()?.ok_or(Errno::EAGAIN)?;
+                // Of a stream that runs it cannot be EINVAL: it was stopped from outside.
+                let next = buffers.dequeue().map_err(|errno| match errno {
+                    Errno::EINVAL => Errno::EPIPE,
+                    errno => errno,
+                })?;
+                let next = next.ok_or(Errno::EAGAIN)?;
                 *taken = Some(next.clone());
                 Ok(next)
             }
@@ -539,3 +546,28 @@ impl Camera for KernelCamera {
 const BUFFERS: u32 = 4;
 /// Modes that are looked at.
 const MAX_OFFERS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slower_rate_that_the_driver_gives_is_the_one_that_is_reckoned_with() {
+        let with = |gets| {
+            let mut choice = Choice {
+                coding: Coding::H264,
+                size: (640, 480),
+                interval: Some((1, 30)),
+                fps: 20.0,
+                is_limited: true,
+                why: String::new(),
+            };
+            let note = granted(&mut choice, 30.0, gets);
+            (choice.fps, choice.is_limited, note.is_some())
+        };
+        assert_eq!(with(30.0), (20.0, true, false));
+        assert_eq!(with(20.0), (20.0, false, true));
+        assert_eq!(with(7.5), (7.5, false, true));
+        assert_eq!(with(0.0), (20.0, true, false), "no answer");
+    }
+}

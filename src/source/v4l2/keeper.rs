@@ -32,6 +32,7 @@ use crate::config::{self, Camera};
 use crate::media::{DownReason, SourceEvent};
 use crate::source::demands::{Asked, Demands, Order, Post};
 use crate::source::head_of;
+use crate::source::rtsp::KEY_FRAME_LIMIT;
 use crate::source::rtsp::verdict::{End, Pace};
 use crate::source::supervise::Pacing;
 
@@ -103,6 +104,7 @@ pub(super) struct Limits {
     pub(super) hang_after: Duration,
     pub(super) brake_grace: Duration,
     pub(super) held_limit: Duration,
+    pub(super) key_frame: Duration,
     /// Asks for a new process.
     pub(super) give_up: fn(),
 }
@@ -113,6 +115,7 @@ impl Default for Limits {
             hang_after: HANG_AFTER,
             brake_grace: BRAKE_GRACE,
             held_limit: HELD_LIMIT,
+            key_frame: KEY_FRAME_LIMIT,
             give_up: abandoned::ring,
         }
     }
@@ -249,6 +252,7 @@ impl Keeper {
             wish: self.wish.clone(),
             opener: Arc::clone(&self.opener),
             encoder: Arc::clone(&self.encoder),
+            key_frame_limit: self.limits.key_frame,
             outlet: Outlet {
                 id: self.post.id,
                 events: self.post.events.clone(),
@@ -355,6 +359,7 @@ struct Body {
     wish: config::V4l2,
     opener: Arc<dyn Opener>,
     encoder: Arc<EncoderOpener>,
+    key_frame_limit: Duration,
     outlet: Outlet,
 }
 
@@ -372,6 +377,7 @@ impl Body {
                 wish: &self.wish,
                 stall: self.camera.stall,
                 max_errors: self.camera.max_errors,
+                key_frame_limit: self.key_frame_limit,
                 opener: self.opener.as_ref(),
                 encoder: &self.encoder,
                 outlet: &self.outlet,

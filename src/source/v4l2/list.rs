@@ -113,7 +113,7 @@ fn camera(node: &Node, queue: Queue) -> What {
         speed::of_this_machine(),
         EncoderChoice::Auto,
         &mut encode::Machine,
-        false,
+        (false, &encode::has_failed),
     );
     let choice = mode::choose(&offers, &Wish::default(), &machine);
     What::Camera {

@@ -21,6 +21,7 @@ mod keeper;
 pub mod list;
 pub mod mode;
 pub mod names;
+mod passing;
 mod refusal;
 mod scale;
 pub mod shared;

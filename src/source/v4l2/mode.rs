@@ -94,13 +94,18 @@ pub struct Choice {
 /// # Errors
 /// What the camera offers instead, for a person.
 pub fn choose(offers: &[Offer], wish: &Wish, machine: &Machine) -> Result<Choice, String> {
-    let usable: Vec<&Offer> = offers
-        .iter()
-        .filter(|offer| {
-            let (width, height) = offer.size;
-            width.min(height) >= MIN_SIDE && width.max(height) <= MAX_SIDE
-        })
-        .collect();
+    let (usable, others): (Vec<&Offer>, Vec<&Offer>) =
+        offers.iter().partition(|offer| is_usable(offer));
+    if let Some(size) = wish.size
+        && others.iter().any(|offer| offer.size == size)
+        && !usable.iter().any(|offer| offer.size == size)
+    {
+        let ((width, height), sizes) = (size, sizes_of(&usable));
+        return Err(format!(
+            "its pictures of {width}x{height} cannot be encoded: the sides may have {MIN_SIDE} to \
+             {MAX_SIDE} pixels, the shorter one {MAX_SHORT_SIDE}; it also offers {sizes}"
+        ));
+    }
     if usable.is_empty() {
         return Err("it offers no picture format that Pinhole knows".to_owned());
     }
@@ -120,6 +125,15 @@ pub fn choose(offers: &[Offer], wish: &Wish, machine: &Machine) -> Result<Choice
         ));
     };
     Ok(best.choice(wish, machine))
+}
+
+/// Whether its pictures can be encoded ([`Settings`](crate::source::encode::Settings)), or need
+/// not be.
+fn is_usable(offer: &Offer) -> bool {
+    let (width, height) = offer.size;
+    let (long, short) = (width.max(height), width.min(height));
+    let is_short_enough = offer.coding == Coding::H264 || short <= MAX_SHORT_SIDE;
+    short >= MIN_SIDE && long <= MAX_SIDE && is_short_enough
 }
 
 /// One offer at the rate that would be taken of it.
@@ -147,8 +161,9 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// What counts, in this order: that it can be encoded, that it moves smoothly, its size (in
-    /// automatic choice up to [`AUTO_SIZE`]), its rate, the cost of its format.
+    /// What counts, in this order: that it can be encoded (where the size is configured, only
+    /// among equal pictures), that it moves smoothly, its size (in automatic choice up to
+    /// [`AUTO_SIZE`]), its rate, the cost of its format.
     fn key(&self, wish: &Wish) -> impl Ord + use<> {
         let (width, height) = self.offer.size;
         let area = u64::from(width) * u64::from(height);
@@ -166,6 +181,8 @@ impl<'a> Candidate<'a> {
             reaches,
             is_smooth,
             area_key,
+            self.fps.round() as i64, // 29.97 is 30
+            self.is_affordable,
             (self.fps * 100.0) as i64,
             Reverse((self.camera_fps * 100.0) as i64),
             Reverse(self.offer.coding.rank()),
@@ -279,6 +296,7 @@ const AUTO_SIZE: u64 = 1920 * 1200;
 /// Of an encodable picture.
 const MIN_SIDE: u32 = 16;
 const MAX_SIDE: u32 = 3840;
+const MAX_SHORT_SIDE: u32 = 2160;
 /// Sizes that an error names.
 const MAX_SHOWN: usize = 12;
 
@@ -412,6 +430,34 @@ mod tests {
         assert_eq!(chosen(&camera, None, None, &PI), "MJPG 1280x720 30/30");
         camera.push(offer(b"H264", (1920, 1080), &[30]));
         assert_eq!(chosen(&camera, None, None, &PI), "H264 1920x1080 30/30");
+    }
+
+    #[test]
+    fn at_a_configured_size_coded_pictures_are_taken_where_others_are_too_dear() {
+        let mut camera = usb_camera();
+        camera.push(offer(b"H264", (1920, 1080), &[30]));
+        let full_hd = Some((1920, 1080));
+        assert_eq!(chosen(&camera, full_hd, None, &PI), "H264 1920x1080 30/30");
+        assert_eq!(chosen(&camera, full_hd, None, &PC), "MJPG 1920x1080 30/30");
+        // Dear and smooth is better than cheap and slow.
+        camera.pop();
+        assert_eq!(chosen(&camera, full_hd, None, &PI), "MJPG 1920x1080 30/30");
+    }
+
+    #[test]
+    fn pictures_that_no_encoder_takes_are_not_chosen() {
+        let camera = [
+            offer(b"MJPG", (3264, 2448), &[15]),
+            offer(b"MJPG", (640, 480), &[15]),
+        ];
+        assert_eq!(chosen(&camera, None, None, &PC), "MJPG 640x480 15/15");
+        assert_eq!(
+            chosen(&camera, Some((3264, 2448)), None, &PC),
+            "its pictures of 3264x2448 cannot be encoded: the sides may have 16 to 3840 pixels, \
+             the shorter one 2160; it also offers 640x480"
+        );
+        let coded = [offer(b"H264", (3264, 2448), &[15])];
+        assert_eq!(chosen(&coded, None, None, &PC), "H264 3264x2448 15/15");
     }
 
     #[test]

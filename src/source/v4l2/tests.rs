@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use self::encoder::FakeEncoder;
 use super::device::{Agreed, Camera, Opened, Opener};
 use super::keeper::Limits;
 use super::mode::Coding;
@@ -67,6 +68,9 @@ struct World {
     /// The encoder answers a picture later.
     is_pipelined: AtomicBool,
     key_frames_asked: AtomicU32,
+    /// The camera codes, and follows no wish for a key frame but the one after so many.
+    is_coding: AtomicBool,
+    wishes_ignored: AtomicU32,
     bitrate: AtomicU32,
     /// Time and brightness of each picture.
     coded: Mutex<Vec<(i64, u8)>>,
@@ -107,9 +111,13 @@ impl Opener for Fake {
                 number: 0,
                 stamp: Duration::from_secs(1000),
                 picture: Vec::new(),
+                wants_key_frame: true,
             }),
             agreed: Agreed {
-                coding: Coding::Raw(PixelFormat::Grey),
+                coding: match self.0.is_coding.load(SeqCst) {
+                    true => Coding::H264,
+                    false => Coding::Raw(PixelFormat::Grey),
+                },
                 size: (16, 16),
                 strides: vec![16],
                 colour: Colour::of_stream(16),
@@ -131,6 +139,7 @@ struct FakeCamera {
     number: u32,
     stamp: Duration,
     picture: Vec<u8>,
+    wants_key_frame: bool,
 }
 
 impl Drop for FakeCamera {
@@ -172,7 +181,10 @@ impl Camera for FakeCamera {
         match step {
             Step::Picture(number) => {
                 self.number = number;
-                self.picture = vec![brightness(number); 256];
+                self.picture = match self.world.is_coding.load(SeqCst) {
+                    true => passed::coded(std::mem::take(&mut self.wants_key_frame)),
+                    false => vec![brightness(number); 256],
+                };
             }
             Step::Damaged => flags |= 0x40,
             Step::Short => self.picture = vec![0; 100],
@@ -199,11 +211,15 @@ impl Camera for FakeCamera {
     }
 
     fn force_key_frame(&mut self) -> nix::Result<()> {
+        self.world.key_frames_asked.fetch_add(1, SeqCst);
+        let left = &self.world.wishes_ignored;
+        let ignored = left.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        self.wants_key_frame = ignored.is_err();
         Ok(())
     }
 
     fn can_force_key_frame(&self) -> bool {
-        false
+        self.world.is_coding.load(SeqCst)
     }
 
     fn take_change(&mut self) -> Option<String> {
@@ -214,66 +230,6 @@ impl Camera for FakeCamera {
     fn missing(&self) -> Option<String> {
         let lacks = self.world.lacks_signal.load(SeqCst);
         lacks.then(|| "no signal at the input \"HDMI\"".to_owned())
-    }
-}
-
-struct FakeEncoder {
-    world: Arc<World>,
-    wants_key_frame: bool,
-    kept: Option<Unit>,
-}
-
-impl Encoder for FakeEncoder {
-    fn encode(&mut self, picture: &Picture<'_>) -> Result<Coded, EncodeError> {
-        let left = &self.world.refused_pictures;
-        if left
-            .fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1))
-            .is_ok()
-        {
-            return Err(EncodeError::Bitrate(0));
-        }
-        let brightness = picture.planes()[0].data[0];
-        let mut coded = self.world.coded.lock().unwrap();
-        coded.push((picture.ticks, brightness));
-        drop(coded);
-        let unit = Unit {
-            data: vec![0, 0, 1, 0x65].into(),
-            is_key_frame: std::mem::take(&mut self.wants_key_frame),
-            ticks: picture.ticks,
-            taken: picture.taken,
-        };
-        if self.world.is_pipelined.load(SeqCst) {
-            let earlier = self.kept.replace(unit);
-            return Ok(earlier.map_or(Coded::Pending, Coded::Unit));
-        }
-        Ok(Coded::Unit(unit))
-    }
-
-    fn drain(&mut self) -> Result<Vec<Unit>, EncodeError> {
-        Ok(self.kept.take().into_iter().collect())
-    }
-
-    fn force_key_frame(&mut self) {
-        self.wants_key_frame = true;
-        self.world.key_frames_asked.fetch_add(1, SeqCst);
-    }
-
-    fn set_bitrate(&mut self, bps: u32) -> Result<(), EncodeError> {
-        self.world.bitrate.store(bps, SeqCst);
-        Ok(())
-    }
-
-    fn set_frame_rate(&mut self, _: u32) -> Result<(), EncodeError> {
-        Ok(())
-    }
-
-    fn name(&self) -> &'static str {
-        "fake"
-    }
-
-    fn poll_news(&mut self) -> Option<News> {
-        let falls = self.world.falls.swap(false, SeqCst);
-        falls.then(|| News::Fault("no answer".to_owned()))
     }
 }
 
@@ -602,4 +558,6 @@ async fn a_loop_that_is_gone_ends_the_thread() {
 }
 
 mod away;
+mod encoder;
 mod hangs;
+mod passed;

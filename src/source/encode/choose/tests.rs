@@ -289,6 +289,46 @@ fn hardware_that_failed_is_tried_again_after_a_while_and_after_longer_ones() {
 }
 
 #[test]
+fn hardware_that_was_not_there_or_did_not_open_is_looked_for_while_the_camera_runs() {
+    for (nodes, opens) in [(0, &[][..]), (1, &[Err("in use")])] {
+        let fake = fake(nodes, opens);
+        let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);
+        quiet(&mut chosen);
+        let start = Instant::now();
+        assert_eq!(code(&mut chosen, start, MINUTE * 4).unwrap().0, "software");
+        fake.0.lock().unwrap().nodes = 1;
+        let said = until_told(&mut chosen, start, MINUTE * 6);
+        assert_eq!(said, "hardware: chip on /dev/video0, without level");
+    }
+}
+
+#[test]
+fn hardware_that_does_not_take_these_settings_is_tried_ever_more_seldom_and_has_not_failed() {
+    let bad = Err("too small");
+    let fake = fake(1, &[bad, bad, bad]);
+    let failures = Failures::default();
+    let mut chosen = open(&fake, &failures, EncoderChoice::Auto);
+    quiet(&mut chosen);
+    let start = Instant::now();
+    for (minutes, begun) in [(4, 1), (6, 2), (15, 2), (17, 3), (36, 3)] {
+        // Until a trial is over, if there is one.
+        loop {
+            code(&mut chosen, start, MINUTE * minutes).unwrap();
+            if !matches!(chosen.state, State::Trial(..)) {
+                break;
+            }
+            thread::yield_now();
+        }
+        assert_eq!(fake.0.lock().unwrap().begun, begun, "{minutes}");
+        assert_eq!(chosen.poll_news(), None, "nothing new");
+    }
+    let node = std::path::Path::new("/dev/video0");
+    assert_eq!(failures.of(node, start + MINUTE * 18), None);
+    let said = until_told(&mut chosen, start, MINUTE * 38);
+    assert!(said.starts_with("hardware"), "{said}");
+}
+
+#[test]
 fn no_picture_waits_for_a_trial_and_the_first_one_after_it_is_a_key_frame() {
     let fake = fake(1, &[]);
     let mut chosen = open(&fake, &Failures::default(), EncoderChoice::Auto);

@@ -6,7 +6,7 @@
 //! (v4l2::sys).
 //!
 //! Works on the calling thread: [`Hardware::encode`] gives a picture to the device and waits for
-//! a coded one, a frame interval at most. A device that takes longer is pipelined and answers a
+//! a coded one until the next picture is due, a frame interval at most. A device that takes longer is pipelined and answers a
 //! picture later; one that falls two pictures behind is given no new one until it has caught up
 //! (the newest raw picture wins, and nothing coded is ever dropped).
 
@@ -50,6 +50,8 @@ pub struct Hardware {
     done: VecDeque<Unit>,
     /// The last picture found no room.
     is_behind: bool,
+    /// For the device, in the last call.
+    waited: Duration,
     key: Key,
     /// When the device last gave something, or was last given something while it had nothing.
     moved_at: Instant,
@@ -109,6 +111,7 @@ impl Hardware {
             pending: Pending::default(),
             done: VecDeque::new(),
             is_behind: false,
+            waited: Duration::ZERO,
             key: Key::No,
             moved_at: Instant::now(),
             damaged_in_a_row: 0,
@@ -124,14 +127,20 @@ impl Hardware {
         &self.lacks
     }
 
-    /// Codes a grey picture. What comes first in a stream tells most of what can be wrong.
+    /// Codes a grey picture. What comes first in a stream tells most of what can be wrong. Some
+    /// devices keep a picture until they have seen the next one: then that is what they get.
     fn prove(&mut self) -> Result<(), EncodeError> {
         let (width, height) = self.size;
         let (luma, chroma) = (vec![128; width * height], vec![128; width * height / 4]);
         let grey = Plane::new(&chroma, width / 2);
         let planes = [Plane::new(&luma, width), grey, grey];
-        let picture = Picture::new(self.size, planes, 0, Instant::now())?;
-        let coded = self.encode(&picture)?;
+        let picture = |ticks| Picture::new(self.size, planes, ticks, Instant::now());
+        let (first, second) = (picture(0)?, picture(3000)?);
+        self.patience = PROBE_LIMIT / 2;
+        let mut coded = self.encode(&first)?;
+        if matches!(coded, Coded::Pending) {
+            coded = self.encode(&second)?;
+        }
         let call = Call(&self.path);
         let Coded::Unit(unit) = coded else {
             return Err(self.silent());
@@ -146,6 +155,10 @@ impl Hardware {
                 && !self.lacks.iter().any(|lack| lack.starts_with("crop"))
         }) {
             self.lacks.push(format!("size (codes {:?})", facts.size));
+        }
+        if self.pending.len() > 0 || !self.done.is_empty() {
+            self.done.clear();
+            return self.reset(); // what it still has belongs to no picture of anybody
         }
         self.pending.restart();
         self.key = Key::Wanted;
@@ -266,7 +279,9 @@ impl Hardware {
             if left.is_zero() {
                 break;
             }
+            let begun = Instant::now();
             let waited = sys::wait(&*self.fd, left);
+            self.waited += begun.elapsed();
             let ready = self.check("wait", waited)?;
             self.collect()?;
             if ready.failed && self.done.is_empty() {
@@ -302,6 +317,8 @@ impl Encoder for Hardware {
             });
         }
         let deadline = Instant::now() + self.patience;
+        let deadline = picture.due.map_or(deadline, |due| due.min(deadline));
+        self.waited = Duration::ZERO;
         self.collect()?;
         let free = self.raw.free().filter(|_| self.done.len() < 2);
         self.is_behind = free.is_none();
@@ -333,14 +350,21 @@ impl Encoder for Hardware {
         if !(1..=MAX_FPS).contains(&fps) {
             return Err(EncodeError::FrameRate(fps));
         }
-        let set = sys::set_frame_time(&*self.fd, self.raw_queue, (1, fps));
-        self.check("set the frame rate", set)?;
+        match sys::set_frame_time(&*self.fd, self.raw_queue, (1, fps)) {
+            // Told when it was opened ("without frame rate"): it goes by the pictures that come.
+            Ok(_) | Err(Errno::ENOTTY | Errno::EINVAL) => {}
+            Err(errno) => return self.check("set the frame rate", Err(errno)),
+        }
         self.patience = patience(fps);
         Ok(())
     }
 
     fn is_behind(&self) -> bool {
         self.is_behind
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
     }
 
     fn name(&self) -> &'static str {

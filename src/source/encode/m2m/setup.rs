@@ -30,7 +30,8 @@ pub struct Found {
     pub limits: Limits,
 }
 
-/// Hardware encoders of this machine, lowest node first, [`MAX_NODES`] nodes looked at.
+/// Hardware encoders of this machine, lowest node first, [`MAX_NODES`] nodes looked at. Those of
+/// USB cameras are not opened: one that hangs would hang whoever looks for an encoder.
 pub fn find() -> Vec<Found> {
     let Ok(entries) = std::fs::read_dir("/dev") else {
         return Vec::new();
@@ -43,11 +44,20 @@ pub fn find() -> Vec<Found> {
     numbers.sort_unstable();
     let paths = numbers
         .iter()
+        .filter(|n| !is_usb_camera(Path::new(SYS), **n))
         .map(|n| PathBuf::from(format!("/dev/video{n}")));
     paths
         .take(MAX_NODES)
         .filter_map(|path| look(&path))
         .collect()
+}
+
+/// Whether the driver of a node is that of USB cameras, as `/sys/class/video4linux` says. Asks the
+/// file system alone, never the device.
+fn is_usb_camera(sys: &Path, number: u32) -> bool {
+    let driver = sys.join(format!("video{number}/device/driver"));
+    let target = std::fs::read_link(driver).ok();
+    target.is_some_and(|target| target.ends_with("uvcvideo"))
 }
 
 /// What there is at `path`, if it is a hardware encoder.
@@ -288,6 +298,7 @@ pub(super) mod control {
     pub(crate) const PREPEND_HEADERS: u32 = CODEC + 644;
 }
 
+const SYS: &str = "/sys/class/video4linux";
 const H264: FourCc = FourCc::new(b"H264");
 const CONSTANT_BITRATE: i64 = 1;
 const JOINED_WITH_FIRST: i64 = 1;
@@ -325,6 +336,21 @@ mod tests {
         assert_eq!(level(1920, 1080, 60, 8_000_000), 13);
         assert_eq!(level(3840, 2160, 30, 8_000_000), 15);
         assert_eq!(level(3840, 2160, 60, 8_000_000), 15, "beyond the last");
+    }
+
+    #[test]
+    fn usb_cameras_are_known_by_their_driver() {
+        let name = format!("pinhole-drivers-{}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        for (number, driver) in [(0, "uvcvideo"), (1, "bcm2835-codec")] {
+            let device = root.join(format!("video{number}/device"));
+            std::fs::create_dir_all(&device).unwrap();
+            let target = Path::new("../../../bus/drivers").join(driver);
+            std::os::unix::fs::symlink(target, device.join("driver")).unwrap();
+        }
+        let known = [0, 1, 2].map(|number| is_usb_camera(&root, number));
+        assert_eq!(known, [true, false, false]);
+        std::fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

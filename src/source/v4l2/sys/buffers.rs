@@ -249,6 +249,11 @@ fn describe_buffer(queue: Queue, index: u32) -> raw::v4l2_buffer {
     buffer
 }
 
+/// Whether the driver has given a buffer of this number.
+pub(super) fn is_there(fd: impl AsFd, queue: Queue, index: usize) -> bool {
+    query_planes(fd, queue, index as u32, 1).is_ok()
+}
+
 /// Length and offset of each plane of one buffer.
 fn query_planes(
     fd: impl AsFd,

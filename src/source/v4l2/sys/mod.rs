@@ -72,10 +72,18 @@ impl Capability {
             || self.has(both_planes)
     }
 
+    /// One step of a chain that a program must connect and set up (`V4L2_CAP_IO_MC`), or a
+    /// processor of such pictures: libcamera does so. Alone it gives no pictures, whatever it
+    /// lists. A Raspberry Pi has a dozen of them, with or without a camera.
+    pub fn needs_libcamera(&self) -> bool {
+        let is_processor = |name: &&str| self.driver.starts_with(*name);
+        self.has(raw::V4L2_CAP_IO_MC) || PROCESSORS.iter().any(is_processor)
+    }
+
     /// The queue that pictures of a camera come from. `None` for metadata, output and
-    /// memory-to-memory nodes, and for what cannot stream.
+    /// memory-to-memory nodes, for what cannot stream, and for what only libcamera can.
     pub fn camera_queue(&self) -> Option<Queue> {
-        if self.is_m2m() || !self.has(raw::V4L2_CAP_STREAMING) {
+        if self.needs_libcamera() || self.is_m2m() || !self.has(raw::V4L2_CAP_STREAMING) {
             None
         } else if self.has(raw::V4L2_CAP_VIDEO_CAPTURE) {
             Some(Queue::Capture)
@@ -307,6 +315,8 @@ fn fd_of(fd: impl AsFd) -> RawFd {
     fd.as_fd().as_raw_fd()
 }
 
+/// Drivers of image signal processors, some of whose nodes look like cameras.
+const PROCESSORS: [&str; 2] = ["bcm2835-isp", "pispbe"];
 /// Memory planes of a picture (`VIDEO_MAX_PLANES`).
 pub const MAX_PLANES: usize = 8;
 /// Formats, controls or menu words that are looked at, against drivers that never stop.
@@ -335,6 +345,14 @@ mod tests {
         assert_eq!(node(0x0420_8000).camera_queue(), None);
         assert_eq!(node(0x0420_4000).camera_queue(), None);
         assert_eq!(node(0x0100_0001).camera_queue(), None, "read() alone");
+        // rp1-cfe of a Raspberry Pi 5, and the processor of the older ones.
+        assert_eq!(node(0x2420_0001).camera_queue(), None);
+        let processor = Capability {
+            driver: "bcm2835-isp".to_owned(),
+            ..node(0x0420_0001)
+        };
+        assert!(processor.camera_queue().is_none() && processor.needs_libcamera());
+        assert!(!node(0x0420_0001).needs_libcamera());
         let single = Some((Queue::Output, Queue::Capture));
         let multi = Some((Queue::OutputMplane, Queue::CaptureMplane));
         assert_eq!(node(0x0420_8000).m2m_queues(), single);

@@ -27,7 +27,7 @@ use v4l::io::mmap::Stream as MmapStream;
 use v4l::io::traits::{CaptureStream, Stream};
 use v4l::v4l_sys as raw;
 
-use super::{Dequeued, Queue, stream_off, wait};
+use super::{Dequeued, Queue, buffers, stream_off, wait};
 use crate::source::v4l2::abandoned;
 
 /// A device of the `v4l` crate with our own calls on the same descriptor.
@@ -113,13 +113,12 @@ impl SinglePlane {
         let stream = guarded(|| MmapStream::with_buffers(started.node.device(), kind, count))?;
         let stream = started.stream.insert(stream);
         // Not buffer 0: that is the one that the first `next` queues.
-        let mut queued = 0;
         for index in 1..MAX_BUFFERS {
-            match CaptureStream::queue(stream, index) {
-                Ok(()) => queued += 1,
-                Err(error) if queued == 0 => return Err(errno_of(&error)),
-                Err(_) => break, // past the last one that the driver gave
+            if !buffers::is_there(started.node.fd(), Queue::Capture, index) {
+                break; // past the last one that the driver gave
             }
+            // One that is missing from the start would be missing for the whole run.
+            CaptureStream::queue(stream, index).map_err(|error| errno_of(&error))?;
         }
         guarded(|| Stream::start(stream))?;
         Ok(started)
@@ -142,7 +141,11 @@ impl SinglePlane {
             let (bytes, meta) = CaptureStream::next(stream)?;
             Ok((NonNull::from(bytes), *meta))
         });
-        let (bytes, meta) = taken?;
+        let (bytes, meta) = taken.map_err(|errno| match errno {
+            // The brake: nothing streams any more, and there is nothing to try again.
+            Errno::EINVAL if self.is_stopped() => Errno::EPIPE,
+            errno => errno,
+        })?;
         self.current = Some(bytes);
         let seconds = u64::try_from(meta.timestamp.sec).unwrap_or(0);
         let micros = u32::try_from(meta.timestamp.usec).unwrap_or(0);
@@ -153,6 +156,11 @@ impl SinglePlane {
             timestamp: Duration::new(seconds, micros.min(999_999) * 1000),
             planes: vec![(0, (meta.bytesused as usize).min(bytes.len()))],
         })
+    }
+
+    /// Of a queue that does not stream, poll says that it failed.
+    fn is_stopped(&self) -> bool {
+        wait(self.node.fd(), Duration::ZERO).is_ok_and(|ready| ready.failed)
     }
 
     /// Whether another buffer is there already.

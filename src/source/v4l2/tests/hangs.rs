@@ -75,6 +75,7 @@ async fn a_device_that_an_abandoned_thread_holds_is_told_as_our_own_and_asks_for
         brake_grace: Duration::from_millis(50),
         held_limit: Duration::from_secs(1),
         give_up: || ASKED.store(true, SeqCst),
+        ..Limits::default()
     };
     let mut bench = Bench::within(limits, &[&[Step::Picture(1), Step::Hangs]]);
     bench.world.is_exclusive.store(true, SeqCst);
