@@ -168,7 +168,8 @@ impl Settings {
 }
 
 /// Opens an encoder as `choice` wants it: `Auto` takes hardware that is there and proves that it
-/// works, else software. [`Encoder::poll_news`] tells which and why.
+/// works, else software, and looks for hardware again meanwhile. [`Encoder::poll_news`] tells
+/// which and why.
 ///
 /// Hardware that fails while it runs is replaced by software within the same picture, whatever
 /// the choice, and tried again after [`FIRST_RETRY`]; until then no other encoder of this process

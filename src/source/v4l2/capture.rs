@@ -282,9 +282,6 @@ impl<'a> Run<'a> {
         if let Some(end) = self.judge_input(&ready) {
             return Ok(Some(end));
         }
-        if let Some(end) = self.without_key_frame() {
-            return Ok(Some(end));
-        }
         if !ready.read && !ready.failed {
             return Ok(self.stalled());
         }
@@ -297,6 +294,9 @@ impl<'a> Run<'a> {
             }
             Err(errno) => return Ok(Some(refusal::stopped(errno))),
         };
+        if let Some(end) = self.without_key_frame() {
+            return Ok(Some(end));
+        }
         self.last_buffer = Instant::now();
         let (ticks, taken) = self.stamps.place(
             buffer.is_monotonic().then_some(buffer.timestamp),

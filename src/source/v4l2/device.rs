@@ -488,10 +488,12 @@ impl Camera for KernelCamera {
                     buffers.queue(free, &[], Duration::ZERO)?;
                 }
                 // Of a stream that runs it cannot be EINVAL: it was stopped from outside.
-                let next = buffers.dequeue().map_err(|errno| match errno {
-                    Errno::EINVAL => Errno::EPIPE,
-                    errno => errno,
-                })?;
+                let next = buffers
+                    .dequeue()
+                    .map_err(|errno| match errno == Errno::EINVAL {
+                        true => Errno::EPIPE,
+                        false => errno,
+                    })?;
                 let next = next.ok_or(Errno::EAGAIN)?;
                 *taken = Some(next.clone());
                 Ok(next)

@@ -141,11 +141,9 @@ impl SinglePlane {
             let (bytes, meta) = CaptureStream::next(stream)?;
             Ok((NonNull::from(bytes), *meta))
         });
-        let (bytes, meta) = taken.map_err(|errno| match errno {
-            // The brake: nothing streams any more, and there is nothing to try again.
-            Errno::EINVAL if self.is_stopped() => Errno::EPIPE,
-            errno => errno,
-        })?;
+        // After the brake nothing streams any more, and there is nothing to try again.
+        let is_over = matches!(taken, Err(Errno::EINVAL)) && self.is_stopped();
+        let (bytes, meta) = if is_over { Err(Errno::EPIPE) } else { taken }?;
         self.current = Some(bytes);
         let seconds = u64::try_from(meta.timestamp.sec).unwrap_or(0);
         let micros = u32::try_from(meta.timestamp.usec).unwrap_or(0);
