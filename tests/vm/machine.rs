@@ -24,7 +24,7 @@ pub fn shell(line: &str) -> String {
 /// without words (so that all pictures are alike) and has no other faces (radio, touch).
 pub fn load_vivid(arguments: &str) {
     unload("vivid");
-    let inputs = ["1"; 10].join(",");
+    let inputs = ["1"; 8].join(",");
     shell(&format!("modprobe vivid num_inputs={inputs} {arguments}"));
 }
 

@@ -140,7 +140,7 @@ for group in $GROUPS_ASKED; do
     case $group in
     vivid) inside vivid 600 ;;
     # One pool for all threads: it measures what is held, not how many pools there are.
-    rounds) ENVIRONMENT=MALLOC_ARENA_MAX=1 inside rounds 900 ;;
+    rounds) ENVIRONMENT=MALLOC_ARENA_MAX=1 inside rounds 1200 ;;
     usb)
         frames
         pictures=()
