@@ -224,7 +224,7 @@ impl Udp {
             receive_buffer,
             "media port open"
         );
-        warn_small_buffer(send_buffer, settings.send_buffer);
+        tell_small_buffer(send_buffer, settings.send_buffer);
         Ok(Self {
             port,
             v4,
@@ -511,9 +511,9 @@ fn open_pair(settings: &Settings) -> Result<Pair, BindError> {
 }
 
 /// Says that key frames for some viewers at once will have to wait for room.
-fn warn_small_buffer(granted: usize, wanted: usize) {
+fn tell_small_buffer(granted: usize, wanted: usize) {
     if granted > 0 && granted < wanted {
-        warn!(
+        info!(
             granted,
             "the send buffer is small: key frames for several viewers wait for room in it; \
              sysctl net.core.wmem_max={wanted} gives more at the next start"
