@@ -257,10 +257,10 @@ fn a_device_that_gives_its_first_picture_late_proves_itself_with_a_second_one() 
     let Some(slow) = lever("job_ms") else { return };
     let found = m2m::look(&path).expect("an H.264 encoder");
     // More than half of the time that there is for the proof.
-    fs::write(&slow, "600").expect("writable");
+    slow.set(600);
     let begun = jobs();
     let opened = Hardware::open(&found, &SETTINGS);
-    fs::write(&slow, "0").expect("writable");
+    slow.set(0);
     let mut encoder = opened.expect("opens");
     assert!(jobs() > begun);
     // What it still had of the proof is nobody's picture.
