@@ -17,6 +17,7 @@ pub mod offer;
 pub mod queue;
 mod repair;
 mod rtc;
+mod tally;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use crate::media::ice::{MAX_CANDIDATES, MAX_SOURCES};
 
 pub use crypto::{Certificate, install_crypto, new_certificate};
 pub use rtc::find_by_ufrag;
+pub use tally::{Drops, Tally};
 
 use nack::NackWatch;
 use offer::{H264Type, OfferError};
@@ -122,37 +124,6 @@ pub enum State {
     CatchingUp,
     Playing,
     Ended,
-}
-
-/// Counters of one session, since its start.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Datagrams made for it: pictures, repairs, STUN, DTLS and RTCP.
-    pub packets: u64,
-    /// Of their UDP payloads.
-    pub bytes: u64,
-    /// Packets sent again (RTX).
-    pub repairs: u64,
-    /// Times that frames were left out up to the next key frame.
-    pub skips: u64,
-    /// PLI and FIR received.
-    pub key_frame_requests: u64,
-    pub round_trip: Option<Duration>,
-    /// 0 to 1.
-    pub loss: Option<f32>,
-}
-
-/// What was dropped for or from a viewer, by the bound that it met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drops {
-    /// Datagrams from its address that it could not use.
-    pub inputs: u64,
-    /// Remote candidates past [`MAX_CANDIDATES`], checks from addresses past [`MAX_SOURCES`].
-    pub candidates: u64,
-    /// Packets asked for again, past what pictures took.
-    pub repairs: u64,
-    /// Datagrams to it, past [`MAX_OUTBOX`].
-    pub outputs: u64,
 }
 
 /// What the next frame must be.

@@ -4,20 +4,39 @@
 //! table and the JSON, judged.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::machine::{load_vivid, quiet_picture, shell, unload};
+use crate::machine::{eventually, load_vivid, quiet_picture, shell, unload};
 use crate::usb::{NAME, plug_with};
 use crate::usb_descriptors::Offer;
 
+/// What other cases must not find, where this one fails.
+struct Cleared;
+
+impl Drop for Cleared {
+    fn drop(&mut self) {
+        for module in ["vh264", "vivid"] {
+            let _ = Command::new("rmmod")
+                .arg(module)
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
+}
+
 pub fn listed() -> String {
+    let _cleared = Cleared;
     load_vivid("node_types=0x1 input_types=0x0");
     quiet_picture(0);
     unload("vh264");
     shell("modprobe vh264 multiplanar=1");
     // Nothing streams here, so it has nothing to show.
     let camera = plug_with(Vec::new(), Offer::JpegAndRaw);
+    let is_metadata =
+        |node: &(String, String, String)| node.1.starts_with("Software Camera") && node.2 == "1";
+    eventually("the node for metadata", || nodes().iter().any(is_metadata));
     let nodes = nodes();
     let all: Value = serde_json::from_str(&shell("./pinhole devices --json")).unwrap();
     let all = all["devices"].as_array().expect("a list").as_slice();
@@ -33,9 +52,7 @@ pub fn listed() -> String {
     // What is left out is there: a node for metadata, and the decoders beside the encoder.
     let is_hidden = |node: &&(String, String, String)| !all.iter().any(|e| e["node"] == node.0);
     let hidden: Vec<_> = nodes.iter().filter(is_hidden).collect();
-    let metadata = hidden
-        .iter()
-        .any(|(_, name, index)| name.starts_with("Software Camera") && index == "1");
+    let metadata = hidden.iter().any(|node| is_metadata(node));
     assert!(metadata && hidden.len() == 3, "{hidden:?}");
     let table = shell("./pinhole devices");
     for words in [NAME, "a hardware encoder (H.264)", "vivid", "MJPG"] {
