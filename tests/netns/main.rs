@@ -87,10 +87,13 @@ async fn a_peer_is_answered_from_every_address_that_it_was_told() {
     let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let mut peer = peer("as_a_peer", &list.join(","), udp.port());
     let mut answered = Vec::new();
-    let expected = addresses.len() * ANSWERS;
-    while answered.len() < expected {
-        let ready = tokio::time::timeout(Duration::from_secs(10), udp.readable()).await;
-        ready.expect("the peer gave up").unwrap();
+    let ended = loop {
+        if let Some(status) = peer.try_wait().unwrap() {
+            break status;
+        }
+        if let Ok(ready) = tokio::time::timeout(Duration::from_millis(50), udp.readable()).await {
+            ready.unwrap();
+        }
         let mut answers = Vec::new();
         udp.receive(20, |datagram| {
             answers.push(Outgoing {
@@ -101,14 +104,12 @@ async fn a_peer_is_answered_from_every_address_that_it_was_told() {
         });
         assert_eq!(udp.send(&answers).lost, []);
         answered.extend(answers.iter().map(|answer| answer.from.ip()));
-    }
-    assert!(peer.wait().unwrap().success());
+    };
+    assert!(ended.success(), "the peer gave up");
+    // More, where the first of them came before the link was ready.
     for address in addresses {
-        assert_eq!(
-            answered.iter().filter(|&&ip| ip == address).count(),
-            ANSWERS,
-            "{address}"
-        );
+        let count = answered.iter().filter(|&&ip| ip == address).count();
+        assert!(count >= ANSWERS, "{count} from {address}");
     }
 }
 
@@ -319,19 +320,27 @@ fn as_a_peer() {
         };
         let socket = UdpSocket::bind(any).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(5)))
+            .set_read_timeout(Some(Duration::from_millis(500)))
             .unwrap();
         // A connected socket hears nobody else.
         socket.connect((address, port)).unwrap();
         for n in 0..ANSWERS {
-            socket.send(&[n as u8; 100]).unwrap();
-            let mut answer = [0; 200];
-            let size = socket
-                .recv(&mut answer)
-                .unwrap_or_else(|error| panic!("{address}: {error}"));
-            assert_eq!(answer[..size], [n as u8; 100]);
+            let is_answered = (0..20).any(|_| asks(&socket, n as u8));
+            assert!(is_answered, "{address} is silent");
         }
     }
+}
+
+/// Whether this comes back. A link that has just come up may lose the first of them.
+fn asks(socket: &UdpSocket, n: u8) -> bool {
+    socket.send(&[n; 100]).unwrap();
+    let mut answer = [0; 200];
+    while let Ok(size) = socket.recv(&mut answer) {
+        if answer[..size] == [n; 100] {
+            return true;
+        }
+    }
+    false
 }
 
 const ANSWERS: usize = 3;
