@@ -239,6 +239,7 @@ async function hiddenPageLetsGo() {
     await untilPlaying(page, 'door');
     await hide(page, true);
     await page.clock.fastForward(1000);
+    await new Promise((done) => setTimeout(done, 300)); // what was under way has arrived
     const asked = mock.seen.length;
     await page.evaluate(() => dispatchEvent(new Event('online')));
     await page.clock.fastForward(14_000);
