@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_some_per_cent_off_stays_within_a_second() {
+    fn a_clock_some_per_cent_off_stays_within_a_second_and_a_half() {
         for percent in [-5i64, -3, 3, 5] {
             let mut line = Timeline::default();
             let (mut worst, mut last) = (0, None);

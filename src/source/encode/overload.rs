@@ -7,10 +7,10 @@
 //! watches a door than a sharp one a few times a second.
 //!
 //! For the owner of an encoder, per picture: [`Overload::push_picture`] with its [`Cost`], also
-//! where rate control left the picture out. A returned [`Step`] of the same size is `Encoder::set_frame_rate` and a slower choice of
-//! pictures; of another size a new encoder (with the step's size and the same ceiling, and the
-//! ordered bit rate), with the same media time going on. Where that cannot be had:
-//! [`Overload::stay`].
+//! where rate control left the picture out. A returned [`Step`] of the same size is
+//! `Encoder::set_frame_rate` and a slower choice of pictures; of another size a new encoder (with
+//! the step's size and the same ceiling, and the ordered bit rate), with the same media time going
+//! on. Where that cannot be had: [`Overload::stay`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::{Duration, Instant};

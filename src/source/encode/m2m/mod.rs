@@ -6,9 +6,10 @@
 //! (v4l2::sys).
 //!
 //! Works on the calling thread: [`Hardware::encode`] gives a picture to the device and waits for
-//! a coded one until the next picture is due, a frame interval at most. A device that takes longer is pipelined and answers a
-//! picture later; one that falls two pictures behind is given no new one until it has caught up
-//! (the newest raw picture wins, and nothing coded is ever dropped).
+//! a coded one until the next picture is due, a frame interval at most. A device that takes longer
+//! is pipelined and answers a picture later; one that has a picture in each of its raw buffers is
+//! given no new one until it has caught up (the newest raw picture wins, and nothing coded is ever
+//! dropped).
 
 mod layout;
 mod limits;
