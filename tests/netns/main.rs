@@ -323,24 +323,28 @@ fn as_a_peer() {
             .set_read_timeout(Some(Duration::from_millis(500)))
             .unwrap();
         // A connected socket hears nobody else.
-        socket.connect((address, port)).unwrap();
+        let connected = socket.connect((address, port));
+        connected.unwrap_or_else(|why| panic!("{address}: {why}"));
         for n in 0..ANSWERS {
-            let is_answered = (0..20).any(|_| asks(&socket, n as u8));
-            assert!(is_answered, "{address} is silent");
+            let until = Instant::now() + Duration::from_secs(10);
+            while let Err(why) = asks(&socket, n as u8) {
+                assert!(Instant::now() < until, "{address} is silent: {why}");
+                std::thread::sleep(Duration::from_millis(10)); // an error may come at once
+            }
         }
     }
 }
 
-/// Whether this comes back. A link that has just come up may lose the first of them.
-fn asks(socket: &UdpSocket, n: u8) -> bool {
-    socket.send(&[n; 100]).unwrap();
+/// Sends this and waits for it to come back. A link that has just come up may lose the first.
+fn asks(socket: &UdpSocket, n: u8) -> std::io::Result<()> {
+    socket.send(&[n; 100])?;
     let mut answer = [0; 200];
-    while let Ok(size) = socket.recv(&mut answer) {
+    loop {
+        let size = socket.recv(&mut answer)?;
         if answer[..size] == [n; 100] {
-            return true;
+            return Ok(());
         }
     }
-    false
 }
 
 const ANSWERS: usize = 3;
@@ -373,7 +377,8 @@ fn peer(what: &str, addresses: &str, port: u16) -> Child {
     let this = std::env::current_exe().unwrap();
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &namespace]).arg(this);
-    command.args(["--ignored", "--exact", what, "--quiet"]);
+    // Its panics go to the error output: nobody sees the other.
+    command.args(["--ignored", "--exact", what, "--nocapture"]);
     command.env("PINHOLE_NETNS_ADDRESSES", addresses);
     command.env("PINHOLE_NETNS_PORT", port.to_string());
     // Its own account of one test passed belongs into nobody's count.

@@ -57,6 +57,18 @@ cable eth8; both eth8 10.77.8 fd77:8
 gw link set eth8 down # a spare, plugged in by a test
 cable eth9; both eth9 10.77.9 fd77:9
 peer link set eth9 down # no carrier
+# The kernel tells of carriers with a delay, on a slow machine a second: until then eth9 counts as
+# up, and IPv6 has no route over the others.
+soon() {
+    for _ in {1..200}; do ! "$@" >/dev/null 2>&1 || return 0; sleep 0.05; done
+    echo "netns: FAIL not so within 10 s: $*"; exit 1
+}
+has_no_carrier() { ! gw -o link show "$1" | grep -q ' state UP '; }
+soon has_no_carrier eth9
+for net in fd77:1: fd77:2: fd77:20: fd17:0:; do
+    soon gw route get "$net:2"
+    soon peer route get "$net:1"
+done
 gw addr add 2001:db8:1::dead/64 dev eth1 nodad preferred_lft 0 # deprecated
 
 BINARY=${PINHOLE_NETNS_TEST:-$(cargo test --release --test netns --no-run --message-format=json |

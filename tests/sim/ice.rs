@@ -1,9 +1,10 @@
 //! Paths between viewers and us: candidates of no use, ICE restarts that lead nowhere.
 
-use pinhole::whep::{Command, Fragment, IfMatch, Outcome};
+use pinhole::whep::{Fragment, IfMatch, Outcome};
 
 use crate::link::Quality;
 use crate::peer::{Habits, credentials_in};
+use crate::whep::{CANDIDATE, begin_restart, patch, trickle};
 use crate::world::World;
 use crate::{ms, secs};
 
@@ -15,30 +16,8 @@ fn without_candidates(offer: String) -> String {
     lines.map(|line| format!("{line}\r\n")).collect()
 }
 
-fn patch(world: &mut World, viewer: usize, fragment: Fragment) -> Outcome {
-    world.command(Command::Patch {
-        session: world.viewers[viewer].key,
-        if_match: IfMatch::Any,
-        fragment,
-    })
-}
-
-fn trickle(candidate: &str) -> Fragment {
-    Fragment {
-        candidates: vec![candidate.to_owned()],
-        ..Fragment::default()
-    }
-}
-
-/// Begins a restart on the viewer's side; the fragment that tells of it.
-fn restart(world: &mut World, viewer: usize) -> Fragment {
-    let now = world.now;
-    let (ufrag, pwd) = world.peer_mut(viewer).restart_ice(now);
-    Fragment {
-        ufrag: Some(ufrag),
-        pwd: Some(pwd),
-        ..Fragment::default()
-    }
+fn with_ipv6_alone(offer: String) -> String {
+    format!("{}a={IPV6}\r\n", without_candidates(offer))
 }
 
 fn assert_plays(world: &mut World, viewer: usize) {
@@ -51,8 +30,7 @@ fn assert_plays(world: &mut World, viewer: usize) {
 #[test]
 fn an_offer_with_candidates_of_no_use_alone_is_reached_by_the_viewers_check() {
     let mut world = World::passthrough(1);
-    let edit = |offer: String| format!("{}a={IPV6}\r\n", without_candidates(offer));
-    let viewer = world.try_join_with(0, Habits::BROWSER, Quality::PERFECT, edit);
+    let viewer = world.try_join_with(0, Habits::BROWSER, Quality::PERFECT, with_ipv6_alone);
     assert_plays(&mut world, viewer.unwrap());
 }
 
@@ -61,7 +39,7 @@ fn a_candidate_of_no_use_that_is_trickled_first_ends_nothing() {
     let mut world = World::passthrough(2);
     let viewer = world.try_join_with(0, Habits::BROWSER, Quality::PERFECT, without_candidates);
     let viewer = viewer.unwrap();
-    let outcome = patch(&mut world, viewer, trickle(IPV6));
+    let outcome = patch(&mut world, viewer, IfMatch::Any, trickle(IPV6));
     assert!(matches!(outcome, Outcome::Trickled), "{outcome:?}");
     assert_plays(&mut world, viewer);
 }
@@ -69,8 +47,7 @@ fn a_candidate_of_no_use_that_is_trickled_first_ends_nothing() {
 #[test]
 fn who_never_finds_a_path_is_reaped_as_half_open() {
     let mut world = World::passthrough(3);
-    let edit = |offer: String| format!("{}a={IPV6}\r\n", without_candidates(offer));
-    let viewer = world.try_join_with(0, Habits::BROWSER, Quality::PERFECT, edit);
+    let viewer = world.try_join_with(0, Habits::BROWSER, Quality::PERFECT, with_ipv6_alone);
     world.peer_mut(viewer.unwrap()).is_closed = true;
     world.run_for(secs(60));
     assert_eq!(world.counters().sessions_half_open_reaped, 1);
@@ -84,9 +61,10 @@ fn a_restart_that_begins_with_a_candidate_of_no_use_ends_nothing() {
     let now = world.now;
     let fragment = Fragment {
         candidates: vec![IPV6.to_owned()],
-        ..restart(&mut world, viewer)
+        ..begin_restart(&mut world, viewer)
     };
-    let Outcome::Restarted { fragment, .. } = patch(&mut world, viewer, fragment) else {
+    let Outcome::Restarted { fragment, .. } = patch(&mut world, viewer, IfMatch::Any, fragment)
+    else {
         panic!("no restart");
     };
     world.run_for(ms(20));
@@ -106,9 +84,9 @@ fn a_restart_that_finds_nobody_ends_the_session() {
         let viewer = world.watch(0);
         let fragment = Fragment {
             candidates,
-            ..restart(&mut world, viewer)
+            ..begin_restart(&mut world, viewer)
         };
-        let outcome = patch(&mut world, viewer, fragment);
+        let outcome = patch(&mut world, viewer, IfMatch::Any, fragment);
         assert!(matches!(outcome, Outcome::Restarted { .. }), "{outcome:?}");
         world.peer_mut(viewer).is_closed = true; // gone without a word
         world.run_for(secs(60));
@@ -123,17 +101,18 @@ fn a_late_candidate_of_before_the_restart_restarts_nothing() {
     let viewer = world.watch(0);
     let (ufrag, pwd) = credentials_in(&world.peer(viewer).offer);
     let now = world.now;
-    let fragment = restart(&mut world, viewer);
-    let Outcome::Restarted { fragment, .. } = patch(&mut world, viewer, fragment) else {
+    let fragment = begin_restart(&mut world, viewer);
+    let Outcome::Restarted { fragment, .. } = patch(&mut world, viewer, IfMatch::Any, fragment)
+    else {
         panic!("no restart");
     };
     world.peer_mut(viewer).accept_fragment(now, &fragment);
     let late = Fragment {
         ufrag: Some(ufrag),
         pwd: Some(pwd),
-        ..trickle("candidate:1 1 udp 2130706431 10.0.1.77 40000 typ host")
+        ..trickle(CANDIDATE)
     };
-    let outcome = patch(&mut world, viewer, late);
+    let outcome = patch(&mut world, viewer, IfMatch::Any, late);
     assert!(matches!(outcome, Outcome::Trickled), "{outcome:?}");
     let since = world.now;
     world.run_for(secs(60));

@@ -10,7 +10,7 @@ use crate::peer::{Habits, credentials_in};
 use crate::world::{SERVER, World};
 use crate::{ms, secs};
 
-fn patch(world: &mut World, viewer: usize, if_match: IfMatch, fragment: Fragment) -> Outcome {
+pub fn patch(world: &mut World, viewer: usize, if_match: IfMatch, fragment: Fragment) -> Outcome {
     let session = world.viewers[viewer].key;
     world.command(Command::Patch {
         session,
@@ -23,14 +23,14 @@ fn current(world: &World, viewer: usize) -> IfMatch {
     IfMatch::Tags(vec![world.viewers[viewer].etag.clone()])
 }
 
-fn trickle(candidate: &str) -> Fragment {
+pub fn trickle(candidate: &str) -> Fragment {
     Fragment {
         candidates: vec![candidate.to_owned()],
         ..Fragment::default()
     }
 }
 
-const CANDIDATE: &str = "candidate:1 1 udp 2130706431 10.0.1.77 40000 typ host";
+pub const CANDIDATE: &str = "candidate:1 1 udp 2130706431 10.0.1.77 40000 typ host";
 
 #[test]
 fn candidates_are_taken_with_the_right_tag_only() {
@@ -132,9 +132,19 @@ fn candidates_without_end_cost_no_more_than_a_few() {
     assert_eq!(world.counters().drops.candidates, dropped);
 }
 
-fn restart(world: &mut World, viewer: usize, if_match: IfMatch) -> ETag {
+/// Begins a restart on the viewer's side; the fragment that tells of it.
+pub fn begin_restart(world: &mut World, viewer: usize) -> Fragment {
     let now = world.now;
     let (ufrag, pwd) = world.peer_mut(viewer).restart_ice(now);
+    Fragment {
+        ufrag: Some(ufrag),
+        pwd: Some(pwd),
+        ..Fragment::default()
+    }
+}
+
+fn restart(world: &mut World, viewer: usize, if_match: IfMatch) -> ETag {
+    let now = world.now;
     let address = world.peer(viewer).address;
     let host = format!(
         "candidate:1 1 udp 2130706431 {} {} typ host",
@@ -142,9 +152,8 @@ fn restart(world: &mut World, viewer: usize, if_match: IfMatch) -> ETag {
         address.port()
     );
     let fragment = Fragment {
-        ufrag: Some(ufrag),
-        pwd: Some(pwd),
-        ..trickle(&host)
+        candidates: vec![host],
+        ..begin_restart(world, viewer)
     };
     let outcome = patch(world, viewer, if_match, fragment);
     let Outcome::Restarted { etag, fragment } = outcome else {
