@@ -116,6 +116,7 @@ fn passed_on() -> String {
     let mut key_frames = 0;
     let mut last: Option<usize> = None;
     let (mut unbroken, mut losses) = (0, 0);
+    let mut can_decode = false;
     let until = Instant::now() + LIMIT * 2;
     while unbroken < UNBROKEN {
         assert!(Instant::now() < until, "{losses} losses: {}", watch.tail());
@@ -134,14 +135,16 @@ fn passed_on() -> String {
         // Where the machine stood still, uvcvideo had no room for a picture: that must be told.
         let follows = last.is_some_and(|last| here == (last + 1) % clip.len());
         if !follows {
-            assert!(unit.is_key_frame, "{last:?}, then {here}, no key frame");
             assert_eq!(unit.after_loss, last.is_some(), "{last:?}, then {here}");
             losses += u32::from(unit.after_loss);
-            unbroken = 0;
+            (unbroken, can_decode) = (0, false);
         }
         unbroken += 1;
         last = Some(here);
-        watch.decode(&unit);
+        can_decode |= unit.is_key_frame;
+        if can_decode {
+            watch.decode(&unit);
+        }
     }
     assert!(key_frames >= 2);
     assert_eq!((watch.errors, watch.downs), (0, 0), "{}", watch.tail());
@@ -175,19 +178,15 @@ fn forced() -> String {
         watch.drain();
         let (asked, seen) = (camera.key_frames().0, watch.units);
         watch.demand(Demand::KeyFrame);
-        watch.key_frame();
+        // One of its own may come before it is asked.
+        while camera.key_frames().0 == asked {
+            watch.key_frame();
+        }
         worst = worst.max(watch.units - seen);
-        assert!(camera.key_frames().0 > asked, "the camera was not asked");
     }
     assert!(worst < 25, "only the {worst}. picture was one");
     let asked = camera.key_frames().0 - before;
-    watch.during(Duration::from_millis(1500)); // what was lost is told once a second
-    // More often than wished only after a loss, which wants one, too.
-    assert!(
-        asked == wishes || watch.left_out.lost > 0,
-        "asked {asked} times: {}",
-        watch.tail()
-    );
+    assert_eq!(asked, wishes, "{}", watch.tail());
     watch.close();
     format!(
         "{wishes} of {wishes} asked for by the control, at worst the {worst}. picture after the wish"
@@ -196,20 +195,23 @@ fn forced() -> String {
 
 fn lost() -> String {
     let (camera, _) = plug(true);
-    let (mut watch, _) = playing();
-    watch.key_frame();
-    watch.unit();
+    let _gateway = Gateway::start(CAMERA);
+    let mut viewer = Viewer::join(URL).unwrap();
+    let limit = Duration::from_secs(60);
+    viewer.watch(limit, |v| v.pictures.len() > 3).unwrap();
+    let (before, _) = camera.key_frames();
     camera.fail_next();
-    let after = watch.until("picture after a loss", |event| match event {
-        SourceEvent::Unit(unit) if unit.after_loss => Some(unit),
-        _ => None,
-    });
-    assert!(after.is_key_frame, "{}", watch.tail());
-    let (asked, _) = camera.key_frames();
-    assert!(asked >= 1, "nobody asked for it");
-    assert_eq!(watch.downs, 0, "{}", watch.tail());
-    watch.close();
-    format!("the picture after the gap is a key frame, asked for {asked} time(s)")
+    viewer
+        .watch(limit, |_| camera.key_frames().0 > before)
+        .unwrap();
+    let asked = camera.key_frames().0 - before;
+    assert!(asked > 0, "nobody asked for a key frame");
+    let enough = viewer.pictures.len() + 10;
+    viewer.watch(limit, |v| v.pictures.len() > enough).unwrap();
+    assert!(viewer.pictures.len() > enough, "no picture after it");
+    assert_eq!(viewer.undecodable, 0, "shown what refers to the lost one");
+    viewer.leave().unwrap();
+    format!("asked {asked} time(s) for a key frame after the gap, nothing undecodable sent")
 }
 
 /// Both watch until it is so: one whose datagrams nobody reads is given up by the gateway.

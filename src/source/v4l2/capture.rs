@@ -350,7 +350,7 @@ impl<'a> Run<'a> {
         }))
     }
 
-    /// The end of a run whose pictures are all held back: a new one usually begins with the key
+    /// The end of a run whose pictures nobody can decode: a new one usually begins with the key
     /// frame that this one does not give.
     fn without_key_frame(&self) -> Option<End> {
         let Work::Pass(passing) = &self.work else {
@@ -483,16 +483,12 @@ impl<'a> Run<'a> {
                     warn!(camera = self.job.name, %error, "bit rate");
                 }
             }
-            Work::Pass(passing) => {
-                // What viewers wish is repeated by the hub, what is missing here by us alone.
-                let is_due = passing.poll_request(Instant::now());
-                if (wants_key_frame || is_due) && self.camera.can_force_key_frame() {
-                    let asked = self.camera.force_key_frame();
-                    if let Err(errno) = asked {
-                        debug!(camera = self.job.name, %errno, "asking for a key frame");
-                    }
+            Work::Pass(_) if wants_key_frame && self.camera.can_force_key_frame() => {
+                if let Err(errno) = self.camera.force_key_frame() {
+                    debug!(camera = self.job.name, %errno, "asking for a key frame");
                 }
             }
+            Work::Pass(_) => {}
         }
     }
 

@@ -1,11 +1,8 @@
-//! Coded pictures of a camera on their way out: from a key frame on, and after a loss not before
-//! the next one, which is asked for until it comes.
+//! Coded pictures of a camera on their way out.
 //!
-//! In: buffers, losses, the time. Out: units; when to ask the camera for a key frame, and when it
-//! has been asked for long enough.
-//! Not here: the asking (capture), what a buffer holds (coded).
-//!
-//! What is held back here the hub never sees, so nobody else would ask again.
+//! In: buffers, losses, the time. Out: units; how long a key frame has been needed.
+//! Not here: what a buffer holds (coded); holding pictures back and asking the camera for a key
+//! frame, which the hub does for every source.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::{Duration, Instant};
@@ -18,67 +15,31 @@ use crate::media::{AccessUnit, Codec, ErrorKind, Stages};
 #[derive(Debug)]
 pub(super) struct Passing {
     coded: Coded,
-    /// Nothing is handed on meanwhile.
-    waiting: Option<Waiting>,
-}
-
-/// For a key frame.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    since: Instant,
-    ask_at: Instant,
-    /// From that request to the next.
-    retry: Duration,
+    /// Nothing since then can be decoded.
+    waiting_since: Option<Instant>,
 }
 
 impl Passing {
-    /// A stream begins with a key frame; one that does not is asked for it after a moment.
+    /// A stream begins with a key frame.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             coded: Coded::default(),
-            waiting: Some(Waiting {
-                since: now,
-                ask_at: now + FIRST_RETRY,
-                retry: FIRST_RETRY,
-            }),
+            waiting_since: Some(now),
         }
     }
 
     /// Something is missing that what follows refers to.
     pub(super) fn on_loss(&mut self, now: Instant) {
-        self.waiting = Some(match self.waiting {
-            None => Waiting {
-                since: now,
-                ask_at: now,
-                retry: FIRST_RETRY,
-            },
-            // It may have been the very key frame that was asked for.
-            Some(waiting) => Waiting {
-                ask_at: waiting.ask_at.min(now + FIRST_RETRY),
-                retry: FIRST_RETRY,
-                ..waiting
-            },
-        });
-    }
-
-    /// True once for each request that shall go out.
-    pub(super) fn poll_request(&mut self, now: Instant) -> bool {
-        let Some(waiting) = self.waiting.as_mut().filter(|one| one.ask_at <= now) else {
-            return false;
-        };
-        waiting.ask_at = now + waiting.retry;
-        waiting.retry = (waiting.retry * 2).min(LAST_RETRY);
-        true
+        self.waiting_since.get_or_insert(now);
     }
 
     /// How long a key frame has been waited for.
     pub(super) fn waited(&self, now: Instant) -> Duration {
-        self.waiting.map_or(Duration::ZERO, |waiting| {
-            now.saturating_duration_since(waiting.since)
-        })
+        self.waiting_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// What a buffer gives to hand on; `None` for one that is held back or has no picture.
+    /// What a buffer gives to hand on; `None` for one without a picture.
     pub(super) fn take(
         &mut self,
         data: &[u8],
@@ -94,10 +55,9 @@ impl Passing {
             }
             Held::Garbage => return Err(Fault::new(ErrorKind::Picture, "no H.264 in a buffer")),
         };
-        if self.waiting.is_some() && !is_key_frame {
-            return Ok(None);
+        if is_key_frame {
+            self.waiting_since = None;
         }
-        self.waiting = None;
         Ok(Some(AccessUnit {
             codec: Codec::H264,
             data,
@@ -113,10 +73,6 @@ impl Passing {
     }
 }
 
-/// Until the first repeat of a request, doubled up to [`LAST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(4);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,48 +82,25 @@ mod tests {
     ];
     const DELTA: &[u8] = &[0, 0, 0, 1, 0x41, 5];
 
-    /// The times of all requests up to `until`, in ms.
-    fn requests(passing: &mut Passing, start: Instant, until: u64) -> Vec<u64> {
-        let at = |ms| start + Duration::from_millis(ms);
-        (0..until)
-            .step_by(10)
-            .filter(|ms| passing.poll_request(at(*ms)))
-            .collect()
-    }
-
     #[test]
     #[allow(clippy::disallowed_methods)] // any moment will do
-    fn a_key_frame_is_asked_for_again_and_again_until_it_comes() {
+    fn a_key_frame_is_waited_for_since_the_first_loss_after_the_last_one() {
         let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
         let mut passing = Passing::new(start);
-        let is_handed_on = |passing: &mut Passing, data: &[u8]| {
-            let taken = passing.take(data, (0, start), start);
-            taken.ok().flatten().is_some()
+        let hand_on = |passing: &mut Passing, data: &[u8]| {
+            let unit = passing.take(data, (0, start), start).ok().flatten();
+            unit.unwrap().is_key_frame
         };
-        assert!(!is_handed_on(&mut passing, DELTA), "no key frame yet");
-        assert!(is_handed_on(&mut passing, KEY));
-        assert!(requests(&mut passing, start, 10_000).is_empty());
-        assert!(is_handed_on(&mut passing, DELTA));
-        passing.on_loss(start);
-        assert!(!is_handed_on(&mut passing, DELTA));
-        let asked = requests(&mut passing, start, 16_000);
-        assert_eq!(asked, [0, 500, 1500, 3500, 7500, 11_500, 15_500]);
-        assert_eq!(
-            passing.waited(start + Duration::from_secs(16)),
-            Duration::from_secs(16)
-        );
-        // It may have been lost: the next request comes soon again, the wait is the same one.
-        passing.on_loss(start + Duration::from_secs(16));
-        assert!(passing.poll_request(start + Duration::from_millis(16_500)));
-        assert_eq!(
-            passing.waited(start + Duration::from_secs(17)).as_secs(),
-            17
-        );
-        assert!(is_handed_on(&mut passing, KEY));
-        assert!(!passing.poll_request(start + Duration::from_secs(60)));
-        assert_eq!(
-            passing.waited(start + Duration::from_secs(60)),
-            Duration::ZERO
-        );
+        assert!(!hand_on(&mut passing, DELTA), "the hub sees that it waits");
+        assert_eq!(passing.waited(at(5)).as_secs(), 5);
+        assert!(hand_on(&mut passing, KEY));
+        assert_eq!(passing.waited(at(5)).as_secs(), 0);
+        passing.on_loss(at(6));
+        assert!(!hand_on(&mut passing, DELTA));
+        passing.on_loss(at(8));
+        assert_eq!(passing.waited(at(9)).as_secs(), 3);
+        assert!(hand_on(&mut passing, KEY));
+        assert_eq!(passing.waited(at(60)).as_secs(), 0);
     }
 }

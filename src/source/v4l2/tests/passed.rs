@@ -1,4 +1,4 @@
-//! Cameras that code: what is held back after a loss, and how a key frame is come by.
+//! Cameras that code: what is told of a loss, and what follows from it.
 
 use super::*;
 
@@ -11,7 +11,7 @@ pub(super) fn coded(is_key_frame: bool) -> Vec<u8> {
     }
 }
 
-fn bench(ignored: u32, limit: Duration) -> Bench {
+fn bench(limit: Duration) -> Bench {
     let limits = Limits {
         key_frame: limit,
         ..Limits::default()
@@ -19,29 +19,35 @@ fn bench(ignored: u32, limit: Duration) -> Bench {
     let script = [Step::Picture(1), Step::Picture(2), Step::Picture(5)];
     let bench = Bench::within(limits, &[&script]);
     bench.world.is_coding.store(true, SeqCst);
-    bench.world.wishes_ignored.store(ignored, SeqCst);
     bench.handle.demand(Demand::Open);
     bench
 }
 
 #[tokio::test]
-async fn a_camera_that_does_not_hear_the_first_wish_for_a_key_frame_is_asked_again() {
-    let mut bench = bench(2, Duration::from_secs(20));
+async fn a_loss_is_told_once_and_every_wish_for_a_key_frame_reaches_the_camera() {
+    let mut bench = bench(Duration::from_secs(20));
     assert!(bench.unit().await.is_key_frame);
     assert!(!bench.unit().await.after_loss);
     let after = bench.unit().await;
-    assert!(after.is_key_frame && after.after_loss, "deltas are no use");
-    assert_eq!(bench.world.key_frames_asked.load(SeqCst), 3);
+    assert!(
+        after.after_loss && !after.is_key_frame,
+        "for the hub to see"
+    );
+    assert!(!bench.unit().await.after_loss);
+    for asked in 1..=3 {
+        bench.handle.demand(Demand::KeyFrame);
+        while !bench.unit().await.is_key_frame {}
+        assert_eq!(bench.world.key_frames_asked.load(SeqCst), asked);
+    }
     assert_eq!(bench.world.opened.load(SeqCst), 1);
 }
 
 #[tokio::test]
-async fn one_that_never_gives_a_key_frame_is_opened_anew() {
-    let mut bench = bench(u32::MAX, Duration::from_millis(700));
-    bench.unit().await;
+async fn one_that_gives_no_key_frame_after_a_loss_is_opened_anew() {
+    let mut bench = bench(Duration::from_millis(700));
+    assert!(bench.unit().await.is_key_frame);
     let (reason, detail) = bench.down().await;
     assert_eq!(reason, DownReason::Stalled);
     assert_eq!(detail, "pictures came, but no key frame within 700ms");
     assert!(bench.unit().await.is_key_frame, "a stream begins with one");
-    assert_eq!(bench.world.key_frames_asked.load(SeqCst), 2);
 }
