@@ -3,7 +3,8 @@
 //! In: pictures, orders. Out: access units, one copy after the encoder's own buffer.
 //! Not here: raw options (raw).
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use openh264::OpenH264API;
 use openh264::Timestamp;
@@ -29,7 +30,21 @@ pub struct Software {
     stage: Stage,
     wants_key_frame: bool,
     cuts: CutDetector,
+    has_slices: bool,
 }
+
+impl Drop for Software {
+    /// A thread of openh264's pool that has told of the last slice has yet to unlock a mutex of the
+    /// encoder's (`CWelsTaskManageBase::OnTaskMinusOne`), and nothing waits for that.
+    fn drop(&mut self) {
+        if self.has_slices {
+            thread::sleep(LAST_WORD);
+        }
+    }
+}
+
+/// What such a thread needs is a microsecond, unless it has to wait for a processor.
+const LAST_WORD: Duration = Duration::from_millis(20);
 
 /// openh264 takes no option before its first picture.
 enum Stage {
@@ -80,6 +95,7 @@ impl Software {
             },
             wants_key_frame: false,
             cuts: CutDetector::default(),
+            has_slices: slices > 1,
         })
     }
 
@@ -209,7 +225,7 @@ fn slices(settings: &Settings) -> u16 {
 /// one asked for. With a thread for each slice of one camera, the cameras of a board with four
 /// processors would wait for each other on two of them.
 fn pool() -> u16 {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
     processors.clamp(2, MOST_THREADS) as u16
 }
 
