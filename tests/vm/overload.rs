@@ -80,7 +80,7 @@ fn pressed(
     let mut greedy = Greedy::start(0);
     let until = Instant::now() + LIMIT + LIMIT / 2;
     loop {
-        let camera = match watch_for(Duration::from_secs(30), gateway, viewer, &is_so) {
+        let camera = match watch_for(Duration::from_secs(15), gateway, viewer, &is_so) {
             Ok(camera) => return (camera, greedy),
             Err(camera) => camera,
         };
@@ -120,7 +120,8 @@ fn too_slow() -> String {
     assert!(gateway.metric("camera_coding_seconds") > 0.0);
     drop(greedy);
     let is_smaller = |camera: &Value| (1..1280).contains(&number(camera, "width"));
-    let (smaller, _greedy) = pressed("smaller", &gateway, &mut viewer, is_smaller);
+    let (smaller, greedy) = pressed("smaller", &gateway, &mut viewer, is_smaller);
+    drop(greedy); // half a minute in a row must be cheap before it codes more again
     assert_eq!(number(&smaller, "fps"), 10, "size goes last: {smaller}");
     let undecodable = viewer.undecodable;
     let now = viewer.pictures.len();
@@ -187,20 +188,31 @@ fn pin(process: u32) {
     }
 }
 
+/// The smallest pictures of those that cost more than the moment that the scheduler grants whoever
+/// has slept: cheaper ones never wait for a processor while they are coded.
+fn playing_at_a_cost() -> (Gateway, Viewer, Value) {
+    let playing = ["320x180", "640x360", "1280x720"].iter().map(|size| {
+        let gateway = Gateway::start(&format!(
+            "source = \"v4l2:/dev/video0\"\nsize = \"{size}\"\nfps = 15\nencoder = \"software\""
+        ));
+        let mut viewer = Viewer::join(URL).unwrap();
+        viewer.watch(LIMIT, |v| v.pictures.len() > 40).unwrap();
+        let is_measured = |camera: &Value| encode_ms(camera) > 0.0;
+        let before = watch_until("measured", &gateway, &mut viewer, is_measured);
+        (gateway, viewer, before)
+    });
+    let mut playing = playing.skip_while(|(_, _, before)| encode_ms(before) < 5.0);
+    playing.next().expect("a machine that codes 720p in 5 ms")
+}
+
 fn recovers() -> String {
     one_vivid();
-    let gateway = Gateway::start(
-        "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\nfps = 15\nencoder = \"software\"",
-    );
-    let mut viewer = Viewer::join(URL).unwrap();
-    viewer.watch(LIMIT, |v| v.pictures.len() > 10).unwrap();
-    let before = gateway.camera();
+    let (gateway, mut viewer, before) = playing_at_a_cost();
     assert!(
         !is_overloaded(&before) && number(&before, "fps") == 15,
         "{before}"
     );
     pin(gateway.process());
-    // A picture must cost more than the moment that the scheduler grants whoever has slept.
     let greedy = Greedy::start(-20);
     let begun = Instant::now();
     let slow = watch_until("overloaded", &gateway, &mut viewer, is_overloaded);
@@ -215,10 +227,7 @@ fn recovers() -> String {
     let took = stopped.elapsed();
     // Not at the first quiet moment: a board whose load swings would swing with it.
     assert!(took > Duration::from_secs(25), "{took:?}");
-    assert_eq!(
-        (number(&after, "width"), number(&after, "height")),
-        (320, 180)
-    );
+    assert_eq!(number(&after, "width"), number(&before, "width"));
     let now = viewer.pictures.len();
     viewer
         .watch(LIMIT, |v| v.pictures.len() > now + 20)
@@ -226,7 +235,10 @@ fn recovers() -> String {
     assert_eq!(gateway.camera()["restarts"], 0);
     viewer.leave().unwrap();
     format!(
-        "{} fps after {:.0} s of it, 15 again {:.0} s after its end, {} ms a picture then",
+        "{} ms a picture of width {}; {} fps after {:.0} s of the load, 15 again {:.0} s after its \
+         end, {} ms a picture then",
+        encode_ms(&before),
+        number(&before, "width"),
         number(&slow, "fps"),
         told.as_secs_f32(),
         took.as_secs_f32(),
