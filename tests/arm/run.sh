@@ -6,6 +6,7 @@
 #   tests/arm/run.sh            needs what cross/README.md names for ARMv7, and qemu-user
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/parts.sh
 
 # qemu answers an ioctl with ENOSYS where a kernel says ENOTTY; its speed is no board's.
 ELSEWHERE=(--skip what_has_no_input_says_nothing_of_it --skip what_is_no_video_node_says_so
@@ -19,7 +20,6 @@ WORK=$(mktemp -d)
 PINHOLE=
 cleanup() { [ -z "$PINHOLE" ] || kill "$PINHOLE" 2>/dev/null || true; rm -rf "$WORK"; }
 trap cleanup EXIT
-port() { python3 -c "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_$1); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"; }
 HTTP=$(port STREAM)
 cat >"$WORK/pinhole.toml" <<TOML
 [server]
@@ -36,8 +36,7 @@ cross/debian.sh armv7 build --quiet --bin pinhole
 qemu-arm -L /usr/arm-linux-gnueabihf target/armv7-unknown-linux-gnueabihf/debug/pinhole \
     run --config "$WORK/pinhole.toml" 2>"$WORK/log" &
 PINHOLE=$!
-VIEWER=$(cargo test --release --test vm --no-run --message-format=json 2>/dev/null |
-    sed -n 's/.*"executable":"\([^"]*\/vm-[^"]*\)".*/\1/p' | tail -1)
+VIEWER=$(program vm)
 status=0
 "$VIEWER" view "http://127.0.0.1:$HTTP/whep/cam" 10 3 || status=$?
 kill "$PINHOLE"

@@ -10,6 +10,7 @@
 # last status is 0 only if nothing failed; 77: this machine cannot run it, with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/parts.sh
 
 skip() { echo "SKIP vm: $1"; exit 77; }
 [ "$(uname -m)" = x86_64 ] || skip "the machine is emulated for amd64 hosts only"
@@ -33,14 +34,6 @@ START=$SECONDS
 PINHOLE_VM_KIT=$(tests/vm/kit.sh)
 export PINHOLE_VM_KIT
 cargo build --release --quiet
-# program TEST: the file that cargo makes of a test of that name
-program() {
-    local file
-    file=$(cargo test --release --test "$1" --no-run --message-format=json 2>/dev/null |
-        sed -n 's/.*"executable":"\([^"]*\/'"$1"'-[^"]*\)".*/\1/p' | tail -1)
-    [ -x "$file" ] || { echo "vm: it does not build: cargo test --release --test $1" >&2; return 1; }
-    echo "$file"
-}
 PROGRAM=$(program vm)
 echo "vm: kit and programs ready after $((SECONDS - START)) s"
 
@@ -94,13 +87,11 @@ those() {
     tally "$WORK/log" "$name" "$status" $((SECONDS - begun))
 }
 
-# A free port: the machine must have the number that its viewers are told.
-port() { python3 -c "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_$1); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])"; }
-
 # A viewer on this side of a real UDP socket, while the camera inside is disturbed: until the viewer
 # has seen enough and the machine is killed.
 outside() {
     local begun=$SECONDS http udp status=0
+    # Free ones: the machine must have the number that its viewers are told.
     http=$(port STREAM) udp=$(port DGRAM)
     echo "vm: outside"
     cat >"$WORK/pinhole.toml" <<TOML

@@ -483,12 +483,14 @@ impl<'a> Run<'a> {
                     warn!(camera = self.job.name, %error, "bit rate");
                 }
             }
-            Work::Pass(_) if wants_key_frame && self.camera.can_force_key_frame() => {
-                if let Err(errno) = self.camera.force_key_frame() {
+            Work::Pass(_) => {
+                if wants_key_frame
+                    && self.camera.can_force_key_frame()
+                    && let Err(errno) = self.camera.force_key_frame()
+                {
                     debug!(camera = self.job.name, %errno, "asking for a key frame");
                 }
             }
-            Work::Pass(_) => {}
         }
     }
 
