@@ -71,7 +71,10 @@ pub struct Timeline {
 
 #[derive(Debug)]
 struct Anchor {
-    /// Added to the camera's ticks.
+    /// The camera's ticks at the first picture. All others count from it: a clock may begin
+    /// anywhere, also where sums of it would overflow.
+    base: i64,
+    /// Added to the ticks since then.
     offset: i64,
     last_ticks: i64,
     last_arrived: i64,
@@ -99,13 +102,14 @@ impl Timeline {
             self.anchor = Some(Anchor::new(ticks, arrived));
             return MediaTime(arrived);
         };
-        let is_step_back = ticks < anchor.last_ticks;
-        let is_broken = anchor.is_broken_by(ticks) || is_step_back && !self.has_b_slices;
+        let since = ticks.wrapping_sub(anchor.base);
+        let is_step_back = since < anchor.last_ticks;
+        let is_broken = anchor.is_broken_by(since) || is_step_back && !self.has_b_slices;
         let mut time = if is_broken {
             arrived
         } else {
-            anchor.observe(ticks, arrived);
-            (ticks + anchor.offset).min(arrived)
+            anchor.observe(since, arrived);
+            (since + anchor.offset).min(arrived)
         };
         if is_broken || !is_step_back {
             time = time.max(anchor.last_time + 1);
@@ -120,14 +124,14 @@ impl Timeline {
 
 impl Anchor {
     fn new(ticks: i64, arrived: i64) -> Self {
-        let offset = arrived.wrapping_sub(ticks);
         Self {
-            offset,
-            last_ticks: ticks,
+            base: ticks,
+            offset: arrived,
+            last_ticks: 0,
             last_arrived: arrived,
             last_time: arrived,
-            least: offset,
-            least_before: offset,
+            least: arrived,
+            least_before: arrived,
             window_end: arrived + WINDOW,
         }
     }
@@ -246,6 +250,23 @@ mod tests {
     }
 
     /// A camera hands over its cached group at once when it is asked to play.
+    #[test]
+    fn a_camera_clock_may_begin_anywhere() {
+        for begin in [i64::MIN, i64::MAX, i64::MAX - 5 * FRAME, -7, 1 << 32] {
+            let mut line = Timeline::default();
+            for i in 0..10i64 {
+                let ticks = begin.wrapping_add(i * FRAME);
+                assert_eq!(
+                    line.place(ticks, MediaTime(i * FRAME), false).0,
+                    i * FRAME,
+                    "{begin}, picture {i}"
+                );
+            }
+            let leap = begin.wrapping_add(i64::MIN);
+            assert_eq!(line.place(leap, MediaTime(10 * FRAME), true).0, 10 * FRAME);
+        }
+    }
+
     #[test]
     fn pictures_of_one_burst_have_times_of_their_own() {
         let mut line = Timeline::default();

@@ -238,7 +238,11 @@ impl<'a> World<'a> {
             codec: Codec::H264,
             data: bytes::Bytes::copy_from_slice(data),
             is_key_frame: flags & 1 != 0,
-            ticks: if flags & 2 != 0 { ticks } else { -ticks },
+            ticks: if flags & 2 != 0 {
+                ticks
+            } else {
+                ticks.wrapping_neg()
+            },
             received: self.now,
             after_loss: flags & 4 != 0,
             stages: Stages::default(),
