@@ -204,14 +204,14 @@ impl Camera {
     }
 
     fn on_load(&mut self, load: Box<Load>) {
-        let was = self.load.as_ref().is_some_and(|old| old.is_overloaded);
-        if load.is_overloaded != was {
+        let was = self.load.as_ref().and_then(|old| old.strain);
+        if load.strain != was {
             let (cost, interval) = (load.cost, load.interval);
             let (fps, size) = (load.fps, load.size);
-            match load.is_overloaded {
-                true => warn!(camera = %self.config.name, ?cost, ?interval, fps, ?size,
-                    celsius = load.celsius, mhz = load.cpu_mhz, "overloaded"),
-                false => info!(camera = %self.config.name, fps, ?size, "no longer overloaded"),
+            match load.strain {
+                Some(strain) => warn!(camera = %self.config.name, cause = strain.as_str(), ?cost,
+                    ?interval, fps, ?size, celsius = load.celsius, mhz = load.cpu_mhz, "overloaded"),
+                None => info!(camera = %self.config.name, fps, ?size, "no longer overloaded"),
             }
         }
         self.load = Some(load);

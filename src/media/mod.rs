@@ -117,8 +117,8 @@ pub enum SourceEvent {
 pub struct Load {
     /// What codes, and why this.
     pub encoder: String,
-    /// The machine is too slow for what was configured: rate or size are lower.
-    pub is_overloaded: bool,
+    /// The machine is too slow for what was configured, for this reason: rate or size are lower.
+    pub strain: Option<Strain>,
     /// Pictures per second that are coded at most.
     pub fps: u32,
     /// Pixels.
@@ -132,6 +132,29 @@ pub struct Load {
     pub cpu_max_mhz: Option<u32>,
     /// Of the hottest sensor.
     pub celsius: Option<f32>,
+}
+
+/// Why a machine cannot keep up with a camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strain {
+    /// Decoding and coding a picture take most of the frame interval.
+    Cost,
+    /// The hardware encoder is behind, and pictures are left out for it.
+    Device,
+    /// Pictures are outdated before the camera's thread gets to them, though each is cheap: others
+    /// have the processor.
+    Starved,
+}
+
+impl Strain {
+    /// The word used in logs and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cost => "cost",
+            Self::Device => "device",
+            Self::Starved => "starved",
+        }
+    }
 }
 
 /// Pictures that a source did not hand on, by why. Those that come are whole.

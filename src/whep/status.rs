@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::media::histogram::Histogram;
-use crate::media::{ErrorKind, Load, Stages};
+use crate::media::{ErrorKind, Load, Stages, Strain};
 
 /// One camera in `GET /api/cameras`.
 #[derive(Clone, Debug, Serialize)]
@@ -68,6 +68,9 @@ pub struct LoadStatus {
     pub encoder: String,
     /// The machine is too slow for what was configured; what follows is why.
     pub overloaded: bool,
+    /// Of the overload: [`Strain`] as a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overload_cause: Option<&'static str>,
     /// Coded at most.
     pub fps: u32,
     pub width: u32,
@@ -88,7 +91,8 @@ impl From<&Load> for LoadStatus {
     fn from(load: &Load) -> Self {
         Self {
             encoder: load.encoder.clone(),
-            overloaded: load.is_overloaded,
+            overloaded: load.strain.is_some(),
+            overload_cause: load.strain.map(Strain::as_str),
             fps: load.fps,
             width: load.size.0,
             height: load.size.1,

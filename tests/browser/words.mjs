@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { camera } from './mock.mjs';
 
 const { fragment } = await pageModule('whep.js');
-const { badges, describe, facts, rate, size, span } = await pageModule('words.js');
+const { advice, badges, describe, facts, rate, size, span } = await pageModule('words.js');
 
 const LIVE = { state: 'playing', stale: 40, isBlocked: false, why: '', status: 0, retryInMs: 0 };
 
@@ -57,6 +57,16 @@ function everyStateHasItsWords() {
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }
 
+function aSlowMachineSaysWhatWouldHelp() {
+  const told = (cause) => advice(camera('door', {
+    load: { overloaded: true, overload_cause: cause, width: 640, height: 360, fps: 10, temperature_c: 81.4 },
+  }));
+  assert.match(told('cost'), /too slow .* \(81 °C\): it now codes 640×360 at 10 fps\. A smaller size/);
+  assert.match(told('starved'), /^Other programs .* it now codes 640×360 at 10 fps\. Pictures are cheap/);
+  assert.equal(advice(camera('door', { has_b_frames: false })), '');
+  return 'cost, starved, none';
+}
+
 function picturesLeftOutAreNoErrors() {
   const errors = { packet: 1, encode: 2, lost: 400, late: 7, full: 1 };
   const rows = Object.fromEntries(facts(camera('door', { errors }), { figures: null }));
@@ -85,6 +95,7 @@ export const cases = {
   'words: spans and rates read well': spansAndRatesReadWell,
   'words: every state has its words': everyStateHasItsWords,
   'words: pictures left out are no errors': picturesLeftOutAreNoErrors,
+  'words: a slow machine says what would help': aSlowMachineSaysWhatWouldHelp,
   'words: the time in each stage is told': stagesAreTold,
   'words: a trickle fragment is well-formed': fragmentIsWellFormed,
 };

@@ -188,26 +188,17 @@ fn pin(process: u32) {
     }
 }
 
-/// The smallest pictures of those that cost more than the moment that the scheduler grants whoever
-/// has slept: cheaper ones never wait for a processor while they are coded.
-fn playing_at_a_cost() -> (Gateway, Viewer, Value) {
-    let playing = ["320x180", "640x360", "1280x720"].iter().map(|size| {
-        let gateway = Gateway::start(&format!(
-            "source = \"v4l2:/dev/video0\"\nsize = \"{size}\"\nfps = 15\nencoder = \"software\""
-        ));
-        let mut viewer = Viewer::join(URL).unwrap();
-        viewer.watch(LIMIT, |v| v.pictures.len() > 40).unwrap();
-        let is_measured = |camera: &Value| encode_ms(camera) > 0.0;
-        let before = watch_until("measured", &gateway, &mut viewer, is_measured);
-        (gateway, viewer, before)
-    });
-    let mut playing = playing.skip_while(|(_, _, before)| encode_ms(before) < 5.0);
-    playing.next().expect("a machine that codes 720p in 5 ms")
-}
-
+/// Pictures so cheap that each is coded in one go, whoever else wants the processor: on a quick
+/// host what they cost tells nothing, and that nobody comes for them in time does.
 fn recovers() -> String {
     one_vivid();
-    let (gateway, mut viewer, before) = playing_at_a_cost();
+    let gateway = Gateway::start(
+        "source = \"v4l2:/dev/video0\"\nsize = \"320x180\"\nfps = 15\nencoder = \"software\"",
+    );
+    let mut viewer = Viewer::join(URL).unwrap();
+    viewer.watch(LIMIT, |v| v.pictures.len() > 40).unwrap();
+    let is_measured = |camera: &Value| encode_ms(camera) > 0.0;
+    let before = watch_until("measured", &gateway, &mut viewer, is_measured);
     assert!(
         !is_overloaded(&before) && number(&before, "fps") == 15,
         "{before}"
@@ -217,6 +208,8 @@ fn recovers() -> String {
     let begun = Instant::now();
     let slow = watch_until("overloaded", &gateway, &mut viewer, is_overloaded);
     let told = begun.elapsed();
+    let cause = slow["load"]["overload_cause"].clone();
+    assert!(cause == "starved" || cause == "cost", "{slow}");
     greedy.stop();
     let stopped = Instant::now();
     // Half a minute in a row must be cheap, on a host that may have other work: hence so small a
@@ -235,10 +228,9 @@ fn recovers() -> String {
     assert_eq!(gateway.camera()["restarts"], 0);
     viewer.leave().unwrap();
     format!(
-        "{} ms a picture of width {}; {} fps after {:.0} s of the load, 15 again {:.0} s after its \
-         end, {} ms a picture then",
+        "{} ms a picture; {} fps after {:.0} s of the load, for {cause}, 15 again {:.0} s after \
+         its end, {} ms a picture then",
         encode_ms(&before),
-        number(&before, "width"),
         number(&slow, "fps"),
         told.as_secs_f32(),
         took.as_secs_f32(),

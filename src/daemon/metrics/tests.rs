@@ -44,6 +44,7 @@ fn an_overloaded_camera_is_told_with_its_cause() {
     let load = LoadStatus {
         encoder: "openh264: as configured".to_owned(),
         overloaded: true,
+        overload_cause: Some("cost"),
         fps: 20,
         width: 1280,
         height: 720,

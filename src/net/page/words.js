@@ -177,7 +177,7 @@ function loadFacts(load) {
   const cost = `${ms(load.encode_ms)} of ${ms(load.interval_ms)} ms`;
   return [
     ['Encoder', load.encoder],
-    ['Encoding', load.overloaded ? `overloaded: ${cost}` : cost],
+    ['Encoding', load.overloaded ? `overloaded (${load.overload_cause}): ${cost}` : cost],
   ];
 }
 
@@ -193,7 +193,11 @@ function heat({ cpu_mhz: mhz, cpu_max_mhz: max, temperature_c: celsius }) {
 export function advice(camera) {
   const { load } = camera;
   if (load?.overloaded) {
-    return `This machine is too slow for the camera as configured${heat(load)}: it now codes ${load.width}×${load.height} at ${load.fps} fps. A smaller size, fewer frames or hardware encoding would help.`;
+    const now = `it now codes ${load.width}×${load.height} at ${load.fps} fps.`;
+    if (load.overload_cause === 'starved') {
+      return `Other programs leave this machine no time for the camera${heat(load)}: ${now} Pictures are cheap to code, but come to their turn too late.`;
+    }
+    return `This machine is too slow for the camera as configured${heat(load)}: ${now} A smaller size, fewer frames or hardware encoding would help.`;
   }
   if (!camera.has_b_frames) return '';
   return 'This camera sends B-frames, which browsers play badly or not at all. Turn them off in the camera (profile Baseline, or “B-frames: 0”).';

@@ -6,14 +6,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::overload::Overload;
-use crate::media::Load;
+use super::overload::{Overload, Step};
+use crate::media::{Load, Strain};
 
 /// Decides when a report is due.
 #[derive(Debug, Default)]
 pub struct Reporter {
     encoder: String,
-    told: Option<(Instant, bool, u32, (u32, u32))>,
+    told: Option<(Instant, Option<Strain>, Step)>,
     is_news: bool,
 }
 
@@ -27,20 +27,19 @@ impl Reporter {
     /// A report, when anything changed or the last one is old.
     pub fn poll(&mut self, now: Instant, overload: &Overload) -> Option<Load> {
         let step = overload.step();
-        let is_overloaded = overload.is_overloaded();
-        let is_same = |&(at, was_overloaded, fps, size): &(Instant, bool, u32, (u32, u32))| {
-            let is_recent = now.saturating_duration_since(at) < EVERY;
-            is_recent && (was_overloaded, fps, size) == (is_overloaded, step.fps, step.size)
+        let strain = overload.strain();
+        let is_same = |&(at, had, was): &(Instant, Option<Strain>, Step)| {
+            now.saturating_duration_since(at) < EVERY && (had, was) == (strain, step)
         };
         if !self.is_news && self.told.as_ref().is_some_and(is_same) {
             return None;
         }
         self.is_news = false;
-        self.told = Some((now, is_overloaded, step.fps, step.size));
+        self.told = Some((now, strain, step));
         let machine = Machine::read();
         Some(Load {
             encoder: self.encoder.clone(),
-            is_overloaded,
+            strain,
             fps: step.fps,
             size: step.size,
             cost: overload.mean(),
@@ -87,7 +86,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use super::super::overload::{Cost, Step};
+    use super::super::overload::Cost;
     use super::*;
 
     #[test]
@@ -102,8 +101,8 @@ mod tests {
         let first = reporter.poll(start, &overload).expect("news");
         assert_eq!(first.encoder, "openh264: as configured");
         assert_eq!(
-            (first.fps, first.size, first.is_overloaded),
-            (30, (640, 480), false)
+            (first.fps, first.size, first.strain),
+            (30, (640, 480), None)
         );
         let second = start + Duration::from_secs(1);
         assert!(reporter.poll(second, &overload).is_none());
@@ -117,7 +116,7 @@ mod tests {
             now += Duration::from_millis(40);
         }
         let slower = reporter.poll(now, &overload).expect("a step");
-        assert_eq!((slower.fps, slower.is_overloaded), (20, true));
+        assert_eq!((slower.fps, slower.strain), (20, Some(Strain::Cost)));
         assert_eq!(slower.cost, Duration::from_millis(40));
         assert!(
             reporter

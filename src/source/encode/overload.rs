@@ -1,19 +1,23 @@
 //! Steps down when a machine cannot keep up, and up again when it can.
 //!
-//! In: what each picture cost, the time. Out: the rate and size to code at from now on.
+//! In: what each picture cost, those that nobody came for in time, the time. Out: the rate and size
+//! to code at from now on, and why.
 //! Not here: applying it (whoever owns the encoder), why the machine is slow (load).
 //!
 //! First pictures per second, then size: a smooth small picture is worth less to a person who
 //! watches a door than a sharp one a few times a second.
 //!
 //! For the owner of an encoder, per picture: [`Overload::push_picture`] with its [`Cost`], also
-//! where rate control left the picture out. A returned [`Step`] of the same size is
+//! where rate control left the picture out, and [`Overload::miss`] for those that were outdated
+//! before anybody looked at them. A returned [`Step`] of the same size is
 //! `Encoder::set_frame_rate` and a slower choice of pictures; of another size a new encoder (with
 //! the step's size and the same ceiling, and the ordered bit rate), with the same media time going
 //! on. Where that cannot be had: [`Overload::stay`].
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::{Duration, Instant};
+
+use crate::media::Strain;
 
 /// What is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +77,8 @@ pub struct Overload {
     stepped_up_at: Option<Instant>,
     /// Of the last whole second.
     mean: Duration,
-    /// In it a device left pictures out.
-    lags: bool,
-    /// Part of its cost that smaller pictures would make less.
-    of_size: f64,
+    /// What was wrong with the last seconds that called for a step.
+    strain: Strain,
 }
 
 /// A second of pictures.
@@ -85,8 +87,29 @@ struct Window {
     since: Option<Instant>,
     pictures: u32,
     behind: u32,
+    missed: u64,
     cost: Duration,
     of_size: Duration,
+}
+
+impl Window {
+    /// Per picture.
+    fn mean(&self) -> Duration {
+        self.cost / self.pictures.max(1)
+    }
+
+    /// Part of the cost that smaller pictures would make less.
+    fn of_size(&self) -> f64 {
+        self.of_size.as_secs_f64() / self.cost.as_secs_f64().max(1e-9)
+    }
+
+    /// Part of the pictures that were due in `span` which nobody came for in time. A camera may
+    /// give fewer than are due, and more: neither is missed.
+    fn missed(&self, step: Step, span: Duration) -> f64 {
+        let due = span.as_secs_f64() * f64::from(step.fps);
+        let short = (due - f64::from(self.pictures)).max(0.0);
+        short.min(self.missed as f64) / due.max(1.0)
+    }
 }
 
 impl Overload {
@@ -102,8 +125,7 @@ impl Overload {
             endurance: DOWN_AFTER,
             stepped_up_at: None,
             mean: Duration::ZERO,
-            lags: false,
-            of_size: 1.0,
+            strain: Strain::Cost,
         }
     }
 
@@ -112,9 +134,15 @@ impl Overload {
         self.ladder[self.level]
     }
 
-    /// Less is coded than was configured, or the machine cannot even keep up with the least.
-    pub fn is_overloaded(&self) -> bool {
-        self.level > 0 || self.dear >= DOWN_AFTER
+    /// Why less is coded than was configured, or the machine cannot even keep up with the least.
+    pub fn strain(&self) -> Option<Strain> {
+        let is_overloaded = self.level > 0 || self.dear >= DOWN_AFTER;
+        is_overloaded.then_some(self.strain)
+    }
+
+    /// So many pictures were outdated before the owner got to them.
+    pub fn miss(&mut self, pictures: u64) {
+        self.window.missed = self.window.missed.saturating_add(pictures);
     }
 
     /// What a picture cost over the last whole second.
@@ -130,7 +158,8 @@ impl Overload {
         self.window.behind += u32::from(cost.is_behind);
         self.window.cost += cost.all;
         self.window.of_size += cost.of_size;
-        if now.saturating_duration_since(since) < SECOND {
+        let span = now.saturating_duration_since(since);
+        if span < SECOND {
             return None;
         }
         let over = std::mem::replace(
@@ -140,22 +169,26 @@ impl Overload {
                 ..Window::default()
             },
         );
-        self.mean = over.cost / over.pictures;
-        self.lags = over.behind * LEFT_OUT > over.pictures;
-        self.of_size = over.of_size.as_secs_f64() / over.cost.as_secs_f64().max(1e-9);
+        self.mean = over.mean();
         let share = self.mean.as_secs_f64() / self.step().interval().as_secs_f64();
-        let is_dear = share > TOO_DEAR || self.lags;
-        self.dear = if is_dear { self.dear + 1 } else { 0 };
+        let missed = over.missed(self.step(), span);
+        let strain = if over.behind * LEFT_OUT > over.pictures {
+            Some(Strain::Device)
+        } else if share > TOO_DEAR {
+            Some(Strain::Cost)
+        } else {
+            (missed > MISSED).then_some(Strain::Starved)
+        };
+        self.dear = strain.map_or(0, |_| self.dear + 1);
+        let is_quiet = share < CHEAP && over.behind == 0 && missed < MISSED / 2.0;
         self.cheap = match self.expected_above(share) {
-            Some(above) if share < CHEAP && above < FITS && over.behind == 0 => self.cheap + 1,
+            Some(above) if is_quiet && above < FITS => self.cheap + 1,
             _ => 0,
         };
-        if self.dear >= self.endurance {
-            self.down(now)
-        } else if self.cheap >= self.patience {
-            self.up(now)
-        } else {
-            None
+        match strain {
+            Some(strain) if self.dear >= self.endurance => self.down(now, strain, over.of_size()),
+            None if self.cheap >= self.patience => self.up(now),
+            _ => None,
         }
     }
 
@@ -180,15 +213,24 @@ impl Overload {
         Some(share * above.work() / self.step().work())
     }
 
-    fn down(&mut self, now: Instant) -> Option<Step> {
+    /// `of_size` of the cost would be less with smaller pictures.
+    fn down(&mut self, now: Instant, strain: Strain, of_size: f64) -> Option<Step> {
+        self.strain = strain;
         let below = self.ladder.get(self.level + 1)?; // `dear` stays: that is the state to show
-        // Where decoding is what costs, smaller pictures would be worse and cost the same.
-        let is_smaller = below.size != self.step().size;
-        if is_smaller && !self.lags && self.of_size < FAIR_PART {
+        // Where decoding is what costs, or nothing does, smaller pictures would only be worse.
+        let is_worth_it = match strain {
+            Strain::Cost => of_size >= FAIR_PART,
+            Strain::Device => true,
+            Strain::Starved => false,
+        };
+        if below.size != self.step().size && !is_worth_it {
             return None;
         }
         // A device does not tell how much more it could do: only a trial does.
-        let proof = if self.lags { UP_AFTER_DEVICE } else { UP_AFTER };
+        let proof = match strain {
+            Strain::Device => UP_AFTER_DEVICE,
+            Strain::Cost | Strain::Starved => UP_AFTER,
+        };
         // A step up that did not hold: the next one takes twice the proof.
         let was_rash = |at: Instant| now.saturating_duration_since(at) < HOLDS;
         self.patience = match self.stepped_up_at.take().is_some_and(was_rash) {
@@ -246,6 +288,8 @@ const CHEAP: f64 = 0.5;
 const FITS: f64 = 0.75;
 /// A device that leaves out more than one picture of so many is too slow.
 const LEFT_OUT: u32 = 10;
+/// More than this part of the pictures missed is a machine that others use.
+const MISSED: f64 = 0.2;
 /// Smaller pictures are worth it where at least this part of the cost gets less: the first step
 /// of size saves 44 % of that, more than a tenth of the whole.
 const FAIR_PART: f64 = 0.25;
@@ -302,6 +346,8 @@ mod tests {
         /// A device that needs as long for a picture, besides.
         device: Duration,
         device_free_at: Instant,
+        /// Before each picture others have the processor for so long.
+        held: Duration,
     }
 
     impl Bench {
@@ -316,6 +362,7 @@ mod tests {
                 decoding: Duration::ZERO,
                 device: Duration::ZERO,
                 device_free_at: now,
+                held: Duration::ZERO,
             }
         }
 
@@ -329,8 +376,13 @@ mod tests {
                 let part = f64::from(w * h) / (1280.0 * 720.0);
                 let of_size = (self.cost - self.decoding).mul_f64(part);
                 let all = self.decoding + of_size;
-                // Pictures that would come while one is coded are left out.
-                self.now += now_at.interval().max(all);
+                // Pictures that come while one is coded, 30 a second, are left out.
+                let pass = now_at.interval().max(all + self.held);
+                self.now += pass;
+                if !self.held.is_zero() {
+                    let came = pass.as_millis() as u64 / 33;
+                    self.overload.miss(came.saturating_sub(1));
+                }
                 // Of those that the device has, three may wait.
                 let device = self.device.mul_f64(part);
                 let is_behind = self.device_free_at > self.now + 3 * device;
@@ -355,7 +407,7 @@ mod tests {
         for cost in [1, 10, 26] {
             let mut bench = Bench::new(cost);
             assert_eq!(bench.run(600), []);
-            assert!(!bench.overload.is_overloaded());
+            assert_eq!(bench.overload.strain(), None);
             assert_eq!(bench.overload.mean(), Duration::from_millis(cost));
         }
     }
@@ -367,7 +419,7 @@ mod tests {
         assert_eq!(steps.len(), 1, "{steps:?}");
         assert_eq!(steps[0].1, step(20, 1280, 720));
         assert!((5..=6).contains(&steps[0].0), "{steps:?}");
-        assert!(bench.overload.is_overloaded());
+        assert_eq!(bench.overload.strain(), Some(Strain::Cost));
     }
 
     #[test]
@@ -385,7 +437,7 @@ mod tests {
         assert_eq!(steps, expected);
         let mut bench = Bench::new(5000);
         assert_eq!(bench.run(600).last().unwrap().1, step(10, 320, 180));
-        assert!(bench.overload.is_overloaded());
+        assert_eq!(bench.overload.strain(), Some(Strain::Cost));
     }
 
     #[test]
@@ -397,16 +449,57 @@ mod tests {
         let steps = bench.run(60);
         assert_eq!(steps.len(), 1, "{steps:?}");
         assert_eq!(steps[0].1, step(20, 1280, 720));
-        assert!(bench.overload.is_overloaded());
+        assert_eq!(bench.overload.strain(), Some(Strain::Device));
         // Whether it can do more again is tried, ever more seldom.
         let tried = bench.run(1800).iter().filter(|s| s.1.fps == 30).count();
         assert!((2..=5).contains(&tried), "{tried}");
         bench.device = Duration::from_millis(20);
         bench.run(700);
-        assert!(!bench.overload.is_overloaded());
+        assert_eq!(bench.overload.strain(), None);
         bench.device = Duration::from_millis(180);
         let steps: Vec<Step> = bench.run(60).iter().map(|s| s.1).collect();
         assert_eq!(steps.last(), Some(&step(10, 960, 540)), "{steps:?}");
+    }
+
+    #[test]
+    fn a_machine_that_others_use_gets_fewer_pictures_and_no_smaller_ones() {
+        let mut bench = Bench::new(3);
+        bench.held = Duration::from_millis(31);
+        assert_eq!(bench.run(600), [], "34 ms instead of 33: none is missed");
+        bench.held = Duration::from_millis(70);
+        let steps = bench.run(30);
+        let rates = [20, 15].map(|fps| step(fps, 1280, 720));
+        assert_eq!(steps.iter().map(|s| s.1).collect::<Vec<_>>(), rates);
+        // Only a trial tells whether they still do; ever more seldom.
+        let tried = bench.run(1800).iter().filter(|s| s.1.fps == 20).count();
+        assert!((3..=9).contains(&tried), "{tried}");
+        assert!((604..=607).contains(&steps[0].0), "{steps:?}");
+        assert_eq!(bench.overload.strain(), Some(Strain::Starved));
+        // Slower now by more than another rate is worth: that is all there is to be had.
+        bench.held = Duration::from_millis(500);
+        bench.run(600);
+        assert_eq!(bench.overload.step(), step(10, 1280, 720));
+        assert_eq!(bench.overload.strain(), Some(Strain::Starved));
+        bench.held = Duration::ZERO;
+        bench.run(600);
+        assert_eq!(bench.overload.step(), step(30, 1280, 720));
+        assert_eq!(bench.overload.strain(), None);
+    }
+
+    #[test]
+    fn a_camera_that_gives_fewer_or_more_than_it_said_is_no_slow_machine() {
+        let full = step(30, 640, 360);
+        for (fps, late) in [(15, 0), (45, 1)] {
+            let mut bench = Bench::new(1);
+            bench.overload = Overload::new(full);
+            for n in 1..60 * fps {
+                let now = bench.start + Duration::from_secs(1) * n / fps;
+                bench.overload.miss(late);
+                let step = bench.overload.push_picture(now, Cost::coding(bench.cost));
+                assert_eq!(step, None, "{fps} per second");
+            }
+            assert_eq!(bench.overload.strain(), None);
+        }
     }
 
     #[test]
@@ -416,7 +509,7 @@ mod tests {
         let steps: Vec<Step> = bench.run(120).iter().map(|s| s.1).collect();
         let rates = [20, 15, 10].map(|fps| step(fps, 1280, 720));
         assert_eq!(steps, rates);
-        assert!(bench.overload.is_overloaded());
+        assert_eq!(bench.overload.strain(), Some(Strain::Cost));
         bench.decoding = Duration::from_millis(100);
         let steps: Vec<Step> = bench.run(120).iter().map(|s| s.1).collect();
         assert_eq!(steps[0], step(10, 960, 540), "a third of it is coding");
@@ -430,8 +523,8 @@ mod tests {
         assert_eq!(first.len(), 1);
         bench.overload.stay(full);
         assert_eq!(
-            (bench.overload.step(), bench.overload.is_overloaded()),
-            (full, false)
+            (bench.overload.step(), bench.overload.strain()),
+            (full, None)
         );
         let second = bench.run(30);
         assert_eq!(second[0].1, first[0].1);
@@ -478,7 +571,7 @@ mod tests {
             gaps.into_iter().all(|gap| (30..=33).contains(&gap)),
             "{steps:?}"
         );
-        assert!(!bench.overload.is_overloaded());
+        assert_eq!(bench.overload.strain(), None);
     }
 
     #[test]

@@ -135,7 +135,9 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
 /// One beat: at most one picture. An error of the encoder is handed back.
 pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
     let taken = Instant::now();
-    run.left_out.all.late += run.pace.take(taken);
+    let missed = run.pace.take(taken);
+    run.left_out.all.late += missed;
+    run.overload.miss(missed);
     if std::mem::take(&mut worker.orders.key_frame) {
         run.encoder.force_key_frame();
     }

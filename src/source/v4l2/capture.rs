@@ -24,7 +24,7 @@ use super::shared::{Outlet, Stopped};
 use super::signal;
 use super::sys::{Dequeued, Ready};
 use crate::config::{self, EncoderChoice};
-use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, SourceEvent};
+use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, LeftOut, SourceEvent};
 use crate::source::encode::{EncodeError, Encoder, News, Settings};
 use crate::source::left_out::Tally;
 use crate::source::rtsp::verdict::{End, Pace};
@@ -376,24 +376,39 @@ impl<'a> Run<'a> {
 
     /// The newest buffer that is there; of coded pictures the next.
     fn newest(&mut self) -> nix::Result<Dequeued> {
-        let mut buffer = self.camera.take()?;
-        let lost = self.sequence.lost_before(buffer.sequence);
-        self.left_out.all.lost += u64::from(lost);
-        if matches!(self.work, Work::Pass(_)) {
-            if lost > 0 {
-                self.break_chain(ErrorKind::Loss);
-            }
-            return Ok(buffer);
+        let before = self.left_out.all;
+        let newest = self.take_newest();
+        let LeftOut { lost, late, .. } = self.left_out.all.since(before);
+        match &mut self.work {
+            // Where some were too late, those lost were so for the same reason.
+            Work::Encode(coder) if late > 0 => coder.miss(lost + late),
+            Work::Encode(_) => {}
+            Work::Pass(_) if lost > 0 => self.break_chain(ErrorKind::Loss),
+            Work::Pass(_) => {}
         }
+        newest
+    }
+
+    /// Takes it, and counts those before it of which nothing comes: the driver had no buffer for
+    /// them, or a newer one outdates them.
+    fn take_newest(&mut self) -> nix::Result<Dequeued> {
+        let is_raw = matches!(self.work, Work::Encode(_));
+        let mut buffer = self.take()?;
         // A driver has as many buffers as we gave it; the bound is for one that lies.
         for _ in 0..MAX_DRAIN {
-            if buffer.is_damaged() || !self.camera.has_more() {
+            if !is_raw || buffer.is_damaged() || !self.camera.has_more() {
                 break;
             }
             self.left_out.all.late += 1;
-            buffer = self.camera.take()?;
-            self.left_out.all.lost += u64::from(self.sequence.lost_before(buffer.sequence));
+            buffer = self.take()?;
         }
+        Ok(buffer)
+    }
+
+    fn take(&mut self) -> nix::Result<Dequeued> {
+        let buffer = self.camera.take()?;
+        let lost = self.sequence.lost_before(buffer.sequence);
+        self.left_out.all.lost += u64::from(lost);
         Ok(buffer)
     }
 

@@ -132,6 +132,11 @@ impl Coder {
         self.reporter.poll(Instant::now(), &self.overload)
     }
 
+    /// So many pictures were outdated before they could be coded.
+    pub(super) fn miss(&mut self, pictures: u64) {
+        self.overload.miss(pictures);
+    }
+
     /// Goes on at another rate or size where that is due. What the encoder still had comes back:
     /// to be handed on before the next picture.
     pub(super) fn step(&mut self) -> Result<Vec<AccessUnit>, Fault> {
