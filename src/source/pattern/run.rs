@@ -11,7 +11,7 @@ use super::Opener;
 use super::pace::Pace;
 use super::picture::{Moment, Painter};
 use crate::config::Pattern;
-use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, SourceEvent, Stages};
+use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, LeftOut, SourceEvent, Stages};
 use crate::source::encode::load::Reporter;
 use crate::source::encode::overload::{Cost, Overload, Step};
 use crate::source::encode::{Coded, EncodeError, Encoder, News, Settings, Unit};
@@ -135,9 +135,12 @@ fn report_load(worker: &Worker, run: &mut Run) -> Result<(), Gone> {
 /// One beat: at most one picture. An error of the encoder is handed back.
 pub(super) fn step(worker: &mut Worker, run: &mut Run) -> Result<Option<EncodeError>, Gone> {
     let taken = Instant::now();
-    let missed = run.pace.take(taken);
-    run.left_out.all.late += missed;
-    run.overload.miss(missed);
+    let late = run.pace.take(taken);
+    run.left_out.all.late += late;
+    run.overload.leave_out(LeftOut {
+        late,
+        ..LeftOut::default()
+    });
     if std::mem::take(&mut worker.orders.key_frame) {
         run.encoder.force_key_frame();
     }

@@ -24,7 +24,7 @@ use super::shared::{Outlet, Stopped};
 use super::signal;
 use super::sys::{Dequeued, Ready};
 use crate::config::{self, EncoderChoice};
-use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, LeftOut, SourceEvent};
+use crate::media::{Abilities, AccessUnit, DownReason, ErrorKind, SourceEvent};
 use crate::source::encode::{EncodeError, Encoder, News, Settings};
 use crate::source::left_out::Tally;
 use crate::source::rtsp::verdict::{End, Pace};
@@ -378,12 +378,10 @@ impl<'a> Run<'a> {
     fn newest(&mut self) -> nix::Result<Dequeued> {
         let before = self.left_out.all;
         let newest = self.take_newest();
-        let LeftOut { lost, late, .. } = self.left_out.all.since(before);
+        let left_out = self.left_out.all.since(before);
         match &mut self.work {
-            // Where some were too late, those lost were so for the same reason.
-            Work::Encode(coder) if late > 0 => coder.miss(lost + late),
-            Work::Encode(_) => {}
-            Work::Pass(_) if lost > 0 => self.break_chain(ErrorKind::Loss),
+            Work::Encode(coder) => coder.leave_out(left_out),
+            Work::Pass(_) if left_out.lost > 0 => self.break_chain(ErrorKind::Loss),
             Work::Pass(_) => {}
         }
         newest

@@ -14,7 +14,7 @@ use super::device::Agreed;
 use super::scale::Scaled;
 use crate::config::{self, EncoderChoice};
 use crate::media::pixel::PixelFormat;
-use crate::media::{AccessUnit, ErrorKind, Load, Stages};
+use crate::media::{AccessUnit, ErrorKind, LeftOut, Load, Stages};
 use crate::source::decode::{DecodeError, Decoder, PlaneRef, RawFrame};
 use crate::source::encode::away::{Making, Progress, let_go};
 use crate::source::encode::load::Reporter;
@@ -132,9 +132,9 @@ impl Coder {
         self.reporter.poll(Instant::now(), &self.overload)
     }
 
-    /// So many pictures were outdated before they could be coded.
-    pub(super) fn miss(&mut self, pictures: u64) {
-        self.overload.miss(pictures);
+    /// Pictures were left out before the next one.
+    pub(super) fn leave_out(&mut self, some: LeftOut) {
+        self.overload.leave_out(some);
     }
 
     /// Goes on at another rate or size where that is due. What the encoder still had comes back:
