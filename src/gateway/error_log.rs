@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::media::ErrorKind;
 
@@ -67,11 +67,15 @@ impl ErrorLog {
 
 impl Kept {
     fn tell(&mut self, now: Instant, camera: &str, kind: ErrorKind) {
-        let (is_error, kind) = (kind.is_error(), kind.as_str());
         let (count, detail) = (self.untold, self.detail.as_str());
-        match is_error {
-            true => warn!(%camera, kind, count, detail, "camera errors"),
-            false => info!(%camera, kind, count, "pictures left out"),
+        let word = kind.as_str();
+        if kind.is_error() {
+            warn!(%camera, kind = word, count, detail, "camera errors");
+        } else if kind == ErrorKind::Skipped {
+            // Some are after every key frame, as long as all is well.
+            debug!(%camera, kind = word, count, "pictures left out");
+        } else {
+            info!(%camera, kind = word, count, "pictures left out");
         }
         self.untold = 0;
         self.next = Some(now + SPACING);

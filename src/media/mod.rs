@@ -127,6 +127,8 @@ pub struct Load {
     pub cost: Duration,
     /// The time that there is for it.
     pub interval: Duration,
+    /// Part of the pictures of that second that rate control left out ([`LeftOut::skipped`]).
+    pub skipped: f32,
     /// Of the first processor, now and at most, where the kernel says so.
     pub cpu_mhz: Option<u32>,
     pub cpu_max_mhz: Option<u32>,
@@ -166,6 +168,8 @@ pub struct LeftOut {
     pub late: u64,
     /// There was no place for them in the channel to the loop.
     pub full: u64,
+    /// The encoder's rate control kept to the bit rate: they hold more than it carries.
+    pub skipped: u64,
 }
 
 impl LeftOut {
@@ -176,15 +180,25 @@ impl LeftOut {
             lost: self.lost - before.lost,
             late: self.late - before.late,
             full: self.full - before.full,
+            skipped: self.skipped - before.skipped,
         }
     }
 
+    /// Some more.
+    pub fn add(&mut self, more: Self) {
+        self.lost += more.lost;
+        self.late += more.late;
+        self.full += more.full;
+        self.skipped += more.skipped;
+    }
+
     /// By the kind that it is counted as.
-    pub fn by_kind(self) -> [(ErrorKind, u64); 3] {
+    pub fn by_kind(self) -> [(ErrorKind, u64); 4] {
         [
             (ErrorKind::Lost, self.lost),
             (ErrorKind::Late, self.late),
             (ErrorKind::Full, self.full),
+            (ErrorKind::Skipped, self.skipped),
         ]
     }
 }
@@ -208,13 +222,15 @@ pub enum ErrorKind {
     Late,
     /// [`LeftOut::full`].
     Full,
+    /// [`LeftOut::skipped`].
+    Skipped,
     /// The hardware encoder failed and software took over. No picture was left out.
     Fallback,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the labels.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Packet,
         Self::Loss,
         Self::Picture,
@@ -223,12 +239,13 @@ impl ErrorKind {
         Self::Lost,
         Self::Late,
         Self::Full,
+        Self::Skipped,
         Self::Fallback,
     ];
 
     /// Something went wrong; the others are pictures left out ([`LeftOut`]).
     pub fn is_error(self) -> bool {
-        !matches!(self, Self::Lost | Self::Late | Self::Full)
+        !matches!(self, Self::Lost | Self::Late | Self::Full | Self::Skipped)
     }
 
     /// The word used in logs, API and metrics.
@@ -242,6 +259,7 @@ impl ErrorKind {
             Self::Lost => "lost",
             Self::Late => "late",
             Self::Full => "full",
+            Self::Skipped => "skipped",
             Self::Fallback => "fallback",
         }
     }

@@ -79,6 +79,8 @@ pub struct LoadStatus {
     pub encode_ms: f64,
     /// The time that there is for it.
     pub interval_ms: f64,
+    /// Of the pictures of the last second, left out to keep to the bit rate.
+    pub skipped_percent: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_mhz: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +100,7 @@ impl From<&Load> for LoadStatus {
             height: load.size.1,
             encode_ms: millis(load.cost),
             interval_ms: millis(load.interval),
+            skipped_percent: (load.skipped * 100.0).round() as u8,
             cpu_mhz: load.cpu_mhz,
             cpu_max_mhz: load.cpu_max_mhz,
             temperature_c: load.celsius,
@@ -116,6 +119,7 @@ pub struct ErrorCounts {
     pub lost: u64,
     pub late: u64,
     pub full: u64,
+    pub skipped: u64,
     pub fallback: u64,
 }
 
@@ -131,6 +135,7 @@ impl ErrorCounts {
             ErrorKind::Lost => &mut self.lost,
             ErrorKind::Late => &mut self.late,
             ErrorKind::Full => &mut self.full,
+            ErrorKind::Skipped => &mut self.skipped,
             ErrorKind::Fallback => &mut self.fallback,
         } += count;
     }
@@ -146,6 +151,7 @@ impl ErrorCounts {
             ErrorKind::Lost => self.lost,
             ErrorKind::Late => self.late,
             ErrorKind::Full => self.full,
+            ErrorKind::Skipped => self.skipped,
             ErrorKind::Fallback => self.fallback,
         }
     }

@@ -17,7 +17,7 @@ export function camera(name, facts = {}) {
     name, state: 'playing', since_ms: 60_000, last_picture_ms: 30, codec: 'H264', profile_level: '42e01f',
     width: 1280, height: 720, fps: 25, bitrate: 2_400_000, key_frame_interval_ms: 2000, has_b_frames: false,
     can_force_key_frame: false, viewers: 1, restarts: 0,
-    errors: { packet: 0, loss: 0, picture: 0, encode: 0, device: 0, lost: 0, late: 0, full: 0, fallback: 0 }, notes: [], ...facts,
+    errors: { packet: 0, loss: 0, picture: 0, encode: 0, device: 0, lost: 0, late: 0, full: 0, skipped: 0, fallback: 0 }, notes: [], ...facts,
   };
 }
 

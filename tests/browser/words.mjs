@@ -57,22 +57,23 @@ function everyStateHasItsWords() {
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }
 
-function aSlowMachineSaysWhatWouldHelp() {
+function aPoorPictureSaysWhatWouldHelp() {
   const told = (cause) => advice(camera('door', {
     load: { overloaded: true, overload_cause: cause, width: 640, height: 360, fps: 10, temperature_c: 81.4 },
   }));
   assert.match(told('cost'), /too slow .* \(81 °C\): it now codes 640×360 at 10 fps\. A smaller size/);
   assert.match(told('starved'), /^Other programs .* it now codes 640×360 at 10 fps\. Pictures are cheap/);
-  assert.equal(advice(camera('door', { has_b_frames: false })), '');
-  return 'cost, starved, none';
+  assert.match(advice(camera('door', { load: { overloaded: false, skipped_percent: 90 } })), /bit rate carries: 90 of 100/);
+  assert.equal(advice(camera('door', { load: { overloaded: false, skipped_percent: 30 } })), '', 'a key frame costs some');
+  return 'cost, starved, bit rate, none';
 }
 
 function picturesLeftOutAreNoErrors() {
-  const errors = { packet: 1, encode: 2, lost: 400, late: 7, full: 1 };
+  const errors = { packet: 1, encode: 2, lost: 400, late: 7, full: 1, skipped: 9 };
   const rows = Object.fromEntries(facts(camera('door', { errors }), { figures: null }));
-  assert.deepEqual([rows.Errors, rows['Left out']], ['3', '400 lost, 8 late']);
+  assert.deepEqual([rows.Errors, rows['Left out']], ['3', '400 lost, 8 late, 9 for the bit rate']);
   assert.ok(!('Left out' in Object.fromEntries(facts(camera('door'), { figures: null }))));
-  return '3 errors, 408 left out';
+  return '3 errors, 417 left out';
 }
 
 function stagesAreTold() {
@@ -95,7 +96,7 @@ export const cases = {
   'words: spans and rates read well': spansAndRatesReadWell,
   'words: every state has its words': everyStateHasItsWords,
   'words: pictures left out are no errors': picturesLeftOutAreNoErrors,
-  'words: a slow machine says what would help': aSlowMachineSaysWhatWouldHelp,
+  'words: a poor picture says what would help': aPoorPictureSaysWhatWouldHelp,
   'words: the time in each stage is told': stagesAreTold,
   'words: a trickle fragment is well-formed': fragmentIsWellFormed,
 };

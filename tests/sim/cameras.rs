@@ -121,7 +121,7 @@ fn what_a_source_counts_is_told_by_kind() {
         SourceEvent::LeftOut(LeftOut {
             lost,
             late,
-            full: 0,
+            ..LeftOut::default()
         })
     };
     world.tell(0, left_out(30, 0));

@@ -88,9 +88,7 @@ impl Watch {
             SourceEvent::Error { .. } => self.errors += 1,
             SourceEvent::Down { .. } => self.downs += 1,
             SourceEvent::LeftOut(some) => {
-                self.left_out.lost += some.lost;
-                self.left_out.late += some.late;
-                self.left_out.full += some.full;
+                self.left_out.add(*some);
             }
             _ => {}
         }

@@ -50,6 +50,7 @@ fn an_overloaded_camera_is_told_with_its_cause() {
         height: 720,
         encode_ms: 41.5,
         interval_ms: 50.0,
+        skipped_percent: 0,
         cpu_mhz: Some(600),
         cpu_max_mhz: Some(1500),
         temperature_c: None,

@@ -148,8 +148,8 @@ function lost({ packetsLost, packetsReceived }) {
 
 function cameraFacts(camera) {
   // Pictures left out come in hundreds, and none of them is an error of the stream.
-  const { lost = 0, late = 0, full = 0, ...kinds } = camera.errors ?? {};
-  const leftOut = [[lost, 'lost'], [late + full, 'late']].filter(([n]) => n > 0);
+  const { lost = 0, late = 0, full = 0, skipped = 0, ...kinds } = camera.errors ?? {};
+  const leftOut = [[lost, 'lost'], [late + full, 'late'], [skipped, 'for the bit rate']].filter(([n]) => n > 0);
   const errors = Object.values(kinds).reduce((sum, n) => sum + n, 0);
   return [
     ['Codec', [camera.codec, camera.profile_level].filter(Boolean).join(' ') || '–'],
@@ -198,6 +198,9 @@ export function advice(camera) {
       return `Other programs leave this machine no time for the camera${heat(load)}: ${now} Pictures are cheap to code, but come to their turn too late.`;
     }
     return `This machine is too slow for the camera as configured${heat(load)}: ${now} A smaller size, fewer frames or hardware encoding would help.`;
+  }
+  if (load?.skipped_percent > 50) {
+    return `The picture holds more than the bit rate carries: ${load.skipped_percent} of 100 frames are left out. A higher bit rate, a smaller size or fewer frames would help.`;
   }
   if (!camera.has_b_frames) return '';
   return 'This camera sends B-frames, which browsers play badly or not at all. Turn them off in the camera (profile Baseline, or “B-frames: 0”).';

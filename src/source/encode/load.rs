@@ -43,6 +43,7 @@ impl Reporter {
             fps: step.fps,
             size: step.size,
             cost: overload.mean(),
+            skipped: overload.skipped(),
             interval: Duration::from_secs(1) / step.fps.max(1),
             cpu_mhz: machine.mhz,
             cpu_max_mhz: machine.max_mhz,

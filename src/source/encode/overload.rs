@@ -48,6 +48,8 @@ pub struct Cost {
     pub of_size: Duration,
     /// It was left out, because a device had not yet done those before it.
     pub is_behind: bool,
+    /// It was left out, by rate control if the device was not behind.
+    pub is_skipped: bool,
 }
 
 impl Cost {
@@ -57,6 +59,7 @@ impl Cost {
             all: time,
             of_size: time,
             is_behind: false,
+            is_skipped: false,
         }
     }
 }
@@ -77,6 +80,7 @@ pub struct Overload {
     stepped_up_at: Option<Instant>,
     /// Of the last whole second.
     mean: Duration,
+    skipped: f32,
     /// What was wrong with the last seconds that called for a step.
     strain: Strain,
 }
@@ -87,6 +91,7 @@ struct Window {
     since: Option<Instant>,
     pictures: u32,
     behind: u32,
+    skipped: u32,
     lost: u64,
     late: u64,
     cost: Duration,
@@ -131,6 +136,7 @@ impl Overload {
             endurance: DOWN_AFTER,
             stepped_up_at: None,
             mean: Duration::ZERO,
+            skipped: 0.0,
             strain: Strain::Cost,
         }
     }
@@ -144,6 +150,11 @@ impl Overload {
     pub fn strain(&self) -> Option<Strain> {
         let is_overloaded = self.level > 0 || self.dear >= DOWN_AFTER;
         is_overloaded.then_some(self.strain)
+    }
+
+    /// Part of the pictures of the last whole second that rate control left out.
+    pub fn skipped(&self) -> f32 {
+        self.skipped
     }
 
     /// Pictures were left out before the next one.
@@ -163,6 +174,7 @@ impl Overload {
         let since = *self.window.since.get_or_insert(now);
         self.window.pictures += 1;
         self.window.behind += u32::from(cost.is_behind);
+        self.window.skipped += u32::from(cost.is_skipped && !cost.is_behind);
         self.window.cost += cost.all;
         self.window.of_size += cost.of_size;
         let span = now.saturating_duration_since(since);
@@ -177,6 +189,7 @@ impl Overload {
             },
         );
         self.mean = over.mean();
+        self.skipped = over.skipped as f32 / over.pictures as f32;
         let share = self.mean.as_secs_f64() / self.step().interval().as_secs_f64();
         let missed = over.missed(self.step(), span);
         let strain = if over.behind * LEFT_OUT > over.pictures {

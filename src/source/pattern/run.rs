@@ -234,9 +234,11 @@ impl Run {
         let picture = self.painter.picture(self.last_ticks, taken)?;
         let coded = self.encoder.encode(&picture)?;
         let finished = Instant::now();
-        self.step = self
-            .overload
-            .push_picture(finished, Cost::coding(finished - taken));
+        let cost = Cost {
+            is_skipped: matches!(coded, Coded::Skipped),
+            ..Cost::coding(finished - taken)
+        };
+        self.step = self.overload.push_picture(finished, cost);
         let stages = Stages {
             capture: drawn - taken,
             decode: Duration::ZERO,
@@ -244,7 +246,11 @@ impl Run {
         };
         Ok(match coded {
             Coded::Unit(unit) => Some(self.hand_on(unit, stages)),
-            Coded::Skipped | Coded::Pending => None,
+            Coded::Skipped => {
+                self.left_out.all.skipped += 1;
+                None
+            }
+            Coded::Pending => None,
         })
     }
 

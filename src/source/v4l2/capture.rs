@@ -432,7 +432,11 @@ impl<'a> Run<'a> {
             .map(|(bytes, (begin, end))| bytes.get(*begin..*end).unwrap_or_default())
             .collect();
         let coded = match &mut self.work {
-            Work::Encode(coder) => coder.code(&self.agreed, &planes, (ticks, taken)),
+            Work::Encode(coder) => {
+                let coded = coder.code(&self.agreed, &planes, (ticks, taken));
+                self.left_out.all.add(coder.take_left_out());
+                coded
+            }
             Work::Pass(passing) => {
                 let data = planes.first().copied().unwrap_or_default();
                 passing.take(data, (ticks, taken), Instant::now())

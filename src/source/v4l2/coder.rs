@@ -40,6 +40,8 @@ pub(super) struct Coder {
     /// To be taken before the next picture.
     step: Option<Step>,
     new_rate: Option<u32>,
+    /// Not told yet.
+    left_out: LeftOut,
 }
 
 type Make = dyn Fn(&Settings) -> Result<Box<dyn Encoder>, EncodeError> + Send + Sync;
@@ -89,6 +91,7 @@ impl Coder {
             scaled: None,
             step: None,
             new_rate: None,
+            left_out: LeftOut::default(),
         };
         if let Some(bps) = bitrate {
             coder.follow_bitrate(bps).map_err(|error| error.chain())?;
@@ -116,6 +119,11 @@ impl Coder {
     /// Another rate that is coded from now on.
     pub(super) fn take_new_rate(&mut self) -> Option<u32> {
         self.new_rate.take()
+    }
+
+    /// Pictures that went in and did not come out, since the last time.
+    pub(super) fn take_left_out(&mut self) -> LeftOut {
+        std::mem::take(&mut self.left_out)
     }
 
     /// What the encoder has to tell.
@@ -198,10 +206,18 @@ impl Coder {
             all: (finished - begun).saturating_sub(waited),
             of_size: (finished - decoded_at).saturating_sub(waited),
             is_behind: self.encoder.is_behind(),
+            is_skipped: matches!(coded, Coded::Skipped),
         };
         self.step = self.overload.push_picture(finished, cost);
-        let Coded::Unit(unit) = coded else {
-            return Ok(None);
+        let unit = match coded {
+            Coded::Unit(unit) => unit,
+            Coded::Pending => return Ok(None),
+            Coded::Skipped => {
+                let LeftOut { late, skipped, .. } = &mut self.left_out;
+                // What a device has no room for is outdated by the time that it has.
+                *(if cost.is_behind { late } else { skipped }) += 1;
+                return Ok(None);
+            }
         };
         let stages = Stages {
             capture: begun.saturating_duration_since(taken),
@@ -375,6 +391,30 @@ mod tests {
         };
         assert_eq!(size_of(&first), Some((480, 270)));
         assert!(!next(&mut coder).is_key_frame);
+    }
+
+    #[test]
+    fn pictures_that_hold_more_than_the_bit_rate_carries_are_counted() {
+        let (mut coder, agreed) = coder(Arc::new(|settings: &Settings, _| {
+            Ok(Box::new(Software::open(settings)?))
+        }));
+        coder.follow_bitrate(MIN_BITRATE).expect("a bit rate");
+        let mut noise = 1u32;
+        let mut shown = 0;
+        for number in 0..60 {
+            let picture: Vec<u8> = std::iter::repeat_with(|| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (noise >> 24) as u8
+            })
+            .take(640 * 360)
+            .collect();
+            let coded = coder.code(&agreed, &[&picture], (number * 3000, Instant::now()));
+            shown += u64::from(coded.is_ok_and(|unit| unit.is_some()));
+        }
+        let left_out = coder.take_left_out();
+        assert!(left_out.skipped > 30, "{left_out:?}");
+        assert_eq!((left_out.late, shown + left_out.skipped), (0, 60));
+        assert_eq!(coder.take_left_out(), LeftOut::default(), "told once");
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Bench {
                 all,
                 of_size,
                 is_behind,
+                is_skipped: is_behind,
             };
             if let Some(step) = self.overload.push_picture(self.now, cost) {
                 taken.push(((self.now - self.start).as_secs(), step));
@@ -194,7 +195,7 @@ fn a_machine_that_others_use_gets_fewer_pictures_and_no_smaller_ones() {
         bench.overload.leave_out(LeftOut {
             lost: 27,
             late: 2,
-            full: 0,
+            ..LeftOut::default()
         });
         bench.overload.push_picture(at, Cost::coding(bench.cost));
     }
@@ -219,6 +220,21 @@ fn a_camera_that_loses_pictures_or_gives_more_than_it_said_is_no_slow_machine() 
         }
         assert_eq!(bench.overload.strain(), None);
     }
+}
+
+#[test]
+fn what_rate_control_leaves_out_is_no_strain_and_its_part_is_known() {
+    let mut bench = Bench::new(1);
+    for n in 1..=300 {
+        let at = bench.start + Duration::from_secs(1) * n / 30;
+        let cost = Cost {
+            is_skipped: n % 4 != 0,
+            ..Cost::coding(bench.cost)
+        };
+        assert_eq!(bench.overload.push_picture(at, cost), None);
+    }
+    assert!((bench.overload.skipped() - 0.75).abs() < 0.05);
+    assert_eq!(bench.overload.strain(), None);
 }
 
 #[test]
