@@ -249,7 +249,6 @@ mod tests {
         assert_eq!(line.place(FRAME + 3 * CLOCK_RATE, at, false), at);
     }
 
-    /// A camera hands over its cached group at once when it is asked to play.
     #[test]
     fn a_camera_clock_may_begin_anywhere() {
         for begin in [i64::MIN, i64::MAX, i64::MAX - 5 * FRAME, -7, 1 << 32] {
@@ -267,6 +266,7 @@ mod tests {
         }
     }
 
+    /// A camera hands over its cached group at once when it is asked to play.
     #[test]
     fn pictures_of_one_burst_have_times_of_their_own() {
         let mut line = Timeline::default();
