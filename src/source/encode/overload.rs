@@ -48,7 +48,7 @@ pub struct Cost {
     pub of_size: Duration,
     /// It was left out, because a device had not yet done those before it.
     pub is_behind: bool,
-    /// It was left out, by rate control if the device was not behind.
+    /// It was left out by rate control.
     pub is_skipped: bool,
 }
 
@@ -174,7 +174,7 @@ impl Overload {
         let since = *self.window.since.get_or_insert(now);
         self.window.pictures += 1;
         self.window.behind += u32::from(cost.is_behind);
-        self.window.skipped += u32::from(cost.is_skipped && !cost.is_behind);
+        self.window.skipped += u32::from(cost.is_skipped);
         self.window.cost += cost.all;
         self.window.of_size += cost.of_size;
         let span = now.saturating_duration_since(since);

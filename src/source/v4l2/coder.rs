@@ -201,23 +201,19 @@ impl Coder {
         let ready = Instant::now();
         let coded = self.encoder.encode(&picture)?;
         let finished = Instant::now();
-        let waited = self.encoder.waited();
+        let (waited, is_behind) = (self.encoder.waited(), self.encoder.is_behind());
         let cost = Cost {
             all: (finished - begun).saturating_sub(waited),
             of_size: (finished - decoded_at).saturating_sub(waited),
-            is_behind: self.encoder.is_behind(),
-            is_skipped: matches!(coded, Coded::Skipped),
+            is_behind,
+            is_skipped: matches!(coded, Coded::Skipped) && !is_behind,
         };
         self.step = self.overload.push_picture(finished, cost);
-        let unit = match coded {
-            Coded::Unit(unit) => unit,
-            Coded::Pending => return Ok(None),
-            Coded::Skipped => {
-                let LeftOut { late, skipped, .. } = &mut self.left_out;
-                // What a device has no room for is outdated by the time that it has.
-                *(if cost.is_behind { late } else { skipped }) += 1;
-                return Ok(None);
-            }
+        // What a device has no room for is outdated by the time that it has.
+        self.left_out.late += u64::from(cost.is_behind);
+        self.left_out.skipped += u64::from(cost.is_skipped);
+        let Coded::Unit(unit) = coded else {
+            return Ok(None);
         };
         let stages = Stages {
             capture: begun.saturating_duration_since(taken),
@@ -448,7 +444,7 @@ mod tests {
         assert_eq!(coder.take_new_rate(), Some(30), "as before");
     }
 
-    /// Software behind a device that is waited for.
+    /// Software as a device that is waited for, and whose units are of earlier pictures.
     struct Slow(Software);
 
     const WAITS: Duration = Duration::from_millis(25);
@@ -461,6 +457,10 @@ mod tests {
 
         fn waited(&self) -> Duration {
             WAITS
+        }
+
+        fn is_behind(&self) -> bool {
+            true
         }
 
         fn force_key_frame(&mut self) {
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_a_device_is_no_work() {
+    fn waiting_for_a_device_is_no_work_and_what_it_has_no_room_for_is_late() {
         let (mut coder, agreed) = coder(Arc::new(|settings: &Settings, _| {
             Ok(Box::new(Slow(Software::open(settings)?)))
         }));
@@ -500,6 +500,8 @@ mod tests {
                     "{mean:?} {expected:?} {:?}",
                     start.elapsed()
                 );
+                let left_out = coder.take_left_out();
+                assert_eq!((left_out.late, left_out.skipped), (number as u64 + 1, 0));
                 break;
             }
         }

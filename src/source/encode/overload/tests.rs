@@ -97,7 +97,7 @@ impl Bench {
                 all,
                 of_size,
                 is_behind,
-                is_skipped: is_behind,
+                is_skipped: false,
             };
             if let Some(step) = self.overload.push_picture(self.now, cost) {
                 taken.push(((self.now - self.start).as_secs(), step));
