@@ -2,8 +2,8 @@
 # Fuzzes one target with the stable compiler.
 #
 #   tests/fuzz/run.sh                    lists the targets
-#   tests/fuzz/run.sh all SECONDS        each for so long (default 10); with CI=true the same search
-#                                        every time
+#   tests/fuzz/run.sh all SECONDS        each for so long (default 10) at most; with CI=true nearly
+#                                        the same search every time
 #   tests/fuzz/run.sh TARGET SECONDS [libFuzzer options]
 #   tests/fuzz/run.sh keep TARGET        adds what was newly reached to the committed corpus, minimized
 #
@@ -75,6 +75,7 @@ fuzz() { # TARGET SECONDS [options]
     [ $dictionary = none ] || options+=("-dict=dictionaries/$dictionary.dict")
     options+=(-timeout=25 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="artifacts/$target/")
     : >"target/$target.log"
+    local begun=$SECONDS
     # First what is known, without any change to it.
     if ! "target/$HOST/release/$target" "${seeds[@]}" "${options[@]}" -runs=0 2>>"target/$target.log" ||
         ! "target/$HOST/release/$target" "$found" "${seeds[@]}" "${options[@]}" \
@@ -83,10 +84,10 @@ fuzz() { # TARGET SECONDS [options]
         echo "fuzz $target: FAILED, see tests/fuzz/artifacts/$target and tests/fuzz/target/$target.log"
         return 1
     fi
-    local runs cover
+    local runs cover took=$((SECONDS - begun))
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "target/$target.log" | tail -1)
     cover=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "target/$target.log" | tail -1)
-    echo "fuzz $target: ${seconds} s, $runs inputs, $cover edges, nothing found"
+    echo "fuzz $target: $took s, $runs inputs, $cover edges, nothing found"
 }
 
 case $1 in

@@ -277,16 +277,16 @@ fn half_dropped() -> String {
     let (all, ..) = watch.during(Duration::from_secs(3));
     control(0, "percentage_of_dropped_buffers=50");
     let before = watch.left_out;
-    let (half, errors, downs) = watch.during(Duration::from_secs(3));
+    let (half, errors, downs) = watch.during(Duration::from_secs(6));
     control(0, "percentage_of_dropped_buffers=0");
     assert_eq!(downs, 0, "{}", watch.tail());
     watch.during(Duration::from_millis(1500)); // what was left out is told once a second
     // By the driver's own numbers: how many come at all depends on the host.
     let left_out = watch.left_out.since(before);
     let numbered = half + left_out.late + left_out.lost;
-    let words = format!("{all} pictures in 3 s, then {half}, {left_out:?}");
+    let words = format!("{all} pictures in 3 s, then {half} in 6 s, {left_out:?}");
     // It throws a coin for each.
-    assert!(half > 0 && left_out.lost * 4 > numbered, "{words}");
+    assert!(half > 0 && left_out.lost * 3 > numbered, "{words}");
     format!("{words}; {errors} errors, no restart")
 }
 

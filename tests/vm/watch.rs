@@ -87,9 +87,7 @@ impl Watch {
             }
             SourceEvent::Error { .. } => self.errors += 1,
             SourceEvent::Down { .. } => self.downs += 1,
-            SourceEvent::LeftOut(some) => {
-                self.left_out.add(*some);
-            }
+            SourceEvent::LeftOut(some) => self.left_out.add(*some),
             _ => {}
         }
         if !matches!(event, SourceEvent::Unit(_)) {

@@ -238,6 +238,7 @@ impl Run {
             is_skipped: matches!(coded, Coded::Skipped),
             ..Cost::coding(finished - taken)
         };
+        self.left_out.all.skipped += u64::from(cost.is_skipped);
         self.step = self.overload.push_picture(finished, cost);
         let stages = Stages {
             capture: drawn - taken,
@@ -246,11 +247,7 @@ impl Run {
         };
         Ok(match coded {
             Coded::Unit(unit) => Some(self.hand_on(unit, stages)),
-            Coded::Skipped => {
-                self.left_out.all.skipped += 1;
-                None
-            }
-            Coded::Pending => None,
+            Coded::Skipped | Coded::Pending => None,
         })
     }
 
