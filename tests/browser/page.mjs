@@ -123,6 +123,27 @@ async function frozenSessionIsReplaced({ shoot }) {
   });
 }
 
+/** Callbacks of shown frames stay away: what is decoded reaches no screen. */
+function paintNothingFromNowOn() {
+  HTMLVideoElement.prototype.requestVideoFrameCallback = () => 1;
+}
+
+async function pictureThatIsNotPaintedIsToldAndReplaced() {
+  return staged(async ({ browser, mock }) => {
+    mock.cameras = [camera('door')];
+    const page = await openPage(browser, mock.url);
+    await untilPlaying(page, 'door');
+    await page.waitForTimeout(3500); // as long as a session has to live to count as steady
+    assert.equal((await player(page, 'door')).counts.sessions, 1, 'one that is painted is left alone');
+    const before = (await player(page, 'door')).figures.framesDecoded;
+    await page.evaluate(paintNothingFromNowOn);
+    const { ms: told } = await untilVeil(page, 'door', /Picture is \d+ s old/, 5000);
+    assert.ok((await player(page, 'door')).figures.framesDecoded > before, 'frames are decoded all the while');
+    const { ms } = await until('a new session', () => player(page, 'door'), (p) => p.counts.freezes === 1, 8000);
+    return `told after ${told} ms, replaced after ${told + ms} ms`;
+  });
+}
+
 async function silentCameraIsSaidNotReconnected() {
   return staged(async ({ browser, sender, mock }) => {
     mock.cameras = [camera('door')];
@@ -337,11 +358,21 @@ async function heldBackPictureIsPlayedByATap({ shoot }) {
     await page.addInitScript(refuseToPlay);
     await page.goto(mock.url);
     await untilVeil(page, 'door', /^Tap to play/, 8000);
+    await until('frames are decoded', () => player(page, 'door'), (p) => p.figures?.framesDecoded > 30);
+    assert.match(await veil(page, 'door'), /^Tap to play/, 'the first frame is painted, and stands still');
     await shoot(page, 'tap-to-play');
-    await page.click('[data-camera=door] .open');
-    await until('the veil lifts', () => veil(page, 'door'), (t) => t === '', 5000);
+    const tap = () => page.click('[data-camera=door] .open');
+    const lifts = () => until('the veil lifts', () => veil(page, 'door'), (t) => t === '', 5000);
+    await tap();
+    const { ms: first } = await lifts();
     assert.equal(await page.evaluate(() => location.hash), '', 'the tap led nowhere');
-    return 'a tap plays, and the grid stays';
+    // What was playing is stopped by the browser, for a phone call or to save power.
+    await page.evaluate(() => document.querySelector('[data-camera=door] video').pause());
+    const { ms: told } = await untilVeil(page, 'door', /^Tap to play/, 5000);
+    await tap();
+    await lifts();
+    assert.equal((await player(page, 'door')).counts.sessions, 1, 'all in one session');
+    return `a tap plays after ${first} ms, and the grid stays; a later stop is told after ${told} ms`;
   });
 }
 
@@ -349,6 +380,7 @@ export const cases = {
   'page: every state is shown, light, dark, phone, tablet': everyStateIsShown,
   'page: click, keys and links lead about': clickKeysAndLinksLeadAbout,
   'page: a frozen session is told and replaced': frozenSessionIsReplaced,
+  'page: a picture that is not painted is told and replaced': pictureThatIsNotPaintedIsToldAndReplaced,
   'page: a silent camera is told, its session kept': silentCameraIsSaidNotReconnected,
   'page: refusals are said and Retry-After is obeyed': refusalsAreSaidAndObeyed,
   'page: an ended session is replaced at once': endedSessionIsReplacedAtOnce,

@@ -54,6 +54,7 @@ function everyStateHasItsWords() {
   assert.equal(refused('limits.half_open is reached'), 'Pinhole is full | limits.half_open is reached | next try in 2 s');
   assert.equal(refused('Pinhole is shutting down'), 'Pinhole is busy | Pinhole is shutting down | next try in 2 s');
   assert.match(said({ player: { ...LIVE, isBlocked: true, state: 'waiting' } }), /^Tap to play/);
+  assert.match(said({ player: { ...LIVE, isBlocked: true } }), /^Tap to play/, 'frames may come while it is stopped');
   return 'playing, slow, late, offline, unreachable, refused, blocked';
 }
 

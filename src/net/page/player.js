@@ -1,6 +1,6 @@
 // One camera's picture: keeps a WHEP session open on a <video> for as long as it is wanted.
 //
-// In: wanted or not, what the API says of the camera, a tick per second.
+// In: wanted or not, what the API says of the camera, whether the tile is in sight, a tick per second.
 // Out: state and figures, through `onChange`.
 // Not here: HTTP and SDP (whep.js), words and layout (words.js, tile.js).
 //
@@ -54,6 +54,7 @@ export class Player {
   #video;
   #still;
   #endpoint;
+  #isInSight;
   #onChange;
   #wanted = false;
   #wantedAt = 0;
@@ -63,17 +64,21 @@ export class Player {
   #camera = null;
   #cameraPlayingSince = 0;
   #lastFrameAt = 0;
+  #frameRequest = 0; // pending: no frame was shown since
+  #drawRequest = 0;
+  #isDrawn = false; // the page was, since frames were last asked for
   #disconnectedAt = null;
   #sample = null; // the statistics that rates are taken against
 
   /**
    * @param {{video: HTMLVideoElement, still: HTMLCanvasElement, endpoint: URL,
-   *          onChange: () => void}} parts
+   *          isInSight: () => boolean, onChange: () => void}} parts
    */
-  constructor({ video, still, endpoint, onChange }) {
+  constructor({ video, still, endpoint, isInSight, onChange }) {
     this.#video = video;
     this.#still = still;
     this.#endpoint = endpoint;
+    this.#isInSight = isInSight;
     this.#onChange = onChange;
   }
 
@@ -131,6 +136,7 @@ export class Player {
     const report = await client.stats().catch(() => new Map());
     if (client !== this.#client) return;
     this.#read(report);
+    this.#askForFrame();
     this.#judge(performance.now());
     this.#onChange();
   }
@@ -164,15 +170,14 @@ export class Player {
     video.muted = true; // as a property too: only then is autoplay allowed everywhere
     video.srcObject = new MediaStream([track]);
     this.#start();
-    const client = this.#client;
-    const seen = () => client === this.#client && this.#onFirstFrame();
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(seen);
-    else video.addEventListener('loadeddata', seen, { once: true });
+    this.#askForFrame();
+    if (!video.requestVideoFrameCallback) video.addEventListener('loadeddata', () => this.#onShown(), { once: true });
   }
 
   /** Plays what the browser holds back. To be called in the event of a tap: only then may it. */
   unblock() {
     this.#start();
+    this.#askForFrame();
   }
 
   #start() {
@@ -182,9 +187,25 @@ export class Player {
     );
   }
 
-  #onFirstFrame() {
-    if (this.state === 'playing') return;
+  /** Has the next frame told that reaches the screen: one a second, as each costs a rendering step. */
+  #askForFrame() {
+    this.#isDrawn = false;
+    cancelAnimationFrame(this.#drawRequest);
+    this.#drawRequest = requestAnimationFrame(() => { this.#isDrawn = true; });
+    this.#frameRequest ||= this.#video.requestVideoFrameCallback?.(() => {
+      this.#frameRequest = 0;
+      this.#onShown();
+    }) ?? 0;
+  }
+
+  /** A frame is on the screen. The first one gets there even while the browser holds the picture back. */
+  #onShown() {
+    if (this.#video.paused) return;
     this.#lastFrameAt = performance.now();
+    if (this.state !== 'playing') this.#onFirstFrame();
+  }
+
+  #onFirstFrame() {
     this.firstFrameMs = Math.round(this.#lastFrameAt - (this.#wantedAt || this.#client.times.open));
     this.#wantedAt = 0; // later sessions count from their own start
     this.#enter('playing');
@@ -199,7 +220,7 @@ export class Player {
     const pair = report.get(transport?.selectedCandidatePairId)
       ?? entries.find((s) => s.type === 'candidate-pair' && s.nominated);
     const before = this.#sample ?? { framesDecoded: 0 };
-    if (video.framesDecoded > before.framesDecoded) this.#onFrames();
+    if (video.framesDecoded > before.framesDecoded) this.#onDecoded();
     this.figures = {
       width: video.frameWidth ?? 0,
       height: video.frameHeight ?? 0,
@@ -217,8 +238,10 @@ export class Player {
     this.#sample = video;
   }
 
-  /** Counted by decoded frames, because frame callbacks rest while the tab is hidden. */
-  #onFrames() {
+  /** Decoded frames count as shown, but where one would have been told of by now. */
+  #onDecoded() {
+    const isUnshown = this.#frameRequest && this.#isDrawn && this.#isInSight();
+    if (isUnshown || this.#video.paused) return;
     this.#lastFrameAt = performance.now();
     if (this.state === 'waiting' && document.hidden) this.#onFirstFrame();
   }
@@ -272,6 +295,8 @@ export class Player {
     this.#keepStill();
     this.#client?.close();
     this.#client = null;
+    if (this.#frameRequest) this.#video.cancelVideoFrameCallback(this.#frameRequest);
+    this.#frameRequest = 0;
     this.#disconnectedAt = null;
     this.#sample = null;
     this.isBlocked = false;

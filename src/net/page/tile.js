@@ -37,6 +37,7 @@ export class Tile {
       video: this.#parts.video,
       still: this.#parts.still,
       endpoint: new URL(`whep/${encodeURIComponent(name)}`, document.baseURI),
+      isInSight: () => this.isVisible,
       onChange: () => this.render(),
     });
     this.element.addEventListener('pointerenter', (e) => this.#hover(e.pointerType === 'mouse'));

@@ -64,7 +64,7 @@ export function summary(cameras) {
  */
 export function describe({ camera, away, player, api }) {
   const slowly = camera.fps > 0 ? 3000 / camera.fps : 0;
-  const isLive = player.state === 'playing' && player.stale < Math.max(STALE_MS, slowly);
+  const isLive = !player.isBlocked && player.state === 'playing' && player.stale < Math.max(STALE_MS, slowly);
   if (api === 'unreachable') return isLive ? null : say('bad', 'off', 'No connection to Pinhole', '', 'trying again');
   if (away) return offline(camera, away);
   if (player.state === 'retrying') return refused(player);
