@@ -71,9 +71,18 @@ pub fn unbind(n: u32) {
     .unwrap();
 }
 
-/// Brings it back.
+/// Brings it back, under the node number that it had. The kernel has that free a moment after the
+/// last descriptor and mapping of the old node are gone, and tells nobody: one that came back as
+/// another node is taken away again.
 pub fn bind(n: u32) {
-    fs::write("/sys/bus/platform/drivers/vivid/bind", format!("vivid.{n}")).unwrap();
+    eventually("the camera is back under its number", || {
+        fs::write("/sys/bus/platform/drivers/vivid/bind", format!("vivid.{n}")).unwrap();
+        let is_back = Path::new(&format!("/dev/video{n}")).exists();
+        if !is_back {
+            unbind(n);
+        }
+        is_back
+    });
 }
 
 /// Waits up to 20 s for something that tells nobody when it happens.

@@ -55,7 +55,7 @@ const UNBIND: Fault = Fault {
     shows: Shows::Down(DownReason::Unreachable),
     inject: unbind,
     heal: |device| {
-        // Its node number is free only when nobody holds the old node open.
+        // One that is held on to would come back under another node number.
         eventually("the camera is let go", || Holds::ours().cameras == 0);
         bind(device);
     },
