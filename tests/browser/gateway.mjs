@@ -144,7 +144,7 @@ async function cameraGoesAndComesBack({ shoot }) {
     await page.waitForTimeout(2500); // and stays away for a while
     await startCamera(port);
     const returned = performance.now();
-    await until('the veil lifts', () => veil(page, 'yard'), (text) => text === '', 20_000);
+    await untilVeil(page, 'yard', /^$/, 20_000);
     const back = Math.round(performance.now() - returned);
     const last = await player(page, 'yard');
     await assertMoving(page, 'yard');
@@ -237,7 +237,7 @@ async function stoppedCameraIsTold({ shoot }) {
     const { ms: stalled } = await untilVeil(page, 'yard', /Offline for \d+ s (stalled|unreachable)/, 15_000);
     await shoot(page, 'camera-stalled');
     camera.process.signal('SIGCONT');
-    const { ms: back } = await until('the veil lifts', () => veil(page, 'yard'), (text) => text === '', 25_000);
+    const { ms: back } = await untilVeil(page, 'yard', /^$/, 25_000);
     await assertMoving(page, 'yard');
     return `told after ${told} ms, offline after ${told + stalled} ms, picture ${back} ms after it went on`;
   });

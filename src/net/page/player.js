@@ -62,7 +62,7 @@ export class Player {
   #failuresInARow = 0;
   #retryTimer = null;
   #camera = null;
-  #cameraPlayingSince = 0;
+  #playableSince = 0; // the camera plays, and the browser lets it
   #lastFrameAt = 0;
   #frameRequest = 0; // pending: no frame was shown since
   #drawRequest = 0;
@@ -80,6 +80,8 @@ export class Player {
     this.#endpoint = endpoint;
     this.#isInSight = isInSight;
     this.#onChange = onChange;
+    // Where no frame is told of, the first one is by this, later ones by being decoded.
+    if (!video.requestVideoFrameCallback) video.addEventListener('loadeddata', () => this.#onShown());
   }
 
   /** Opens a session, or ends it. */
@@ -112,7 +114,7 @@ export class Player {
   tell(camera) {
     const was = this.#camera?.state;
     this.#camera = camera;
-    if (camera?.state === 'playing' && was !== 'playing') this.#cameraPlayingSince = performance.now();
+    if (camera?.state === 'playing' && was !== 'playing') this.#playableSince = performance.now();
   }
 
   /** For how long, ms, no picture has come; 0 where none could have. */
@@ -171,7 +173,6 @@ export class Player {
     video.srcObject = new MediaStream([track]);
     this.#start();
     this.#askForFrame();
-    if (!video.requestVideoFrameCallback) video.addEventListener('loadeddata', () => this.#onShown(), { once: true });
   }
 
   /** Plays what the browser holds back. To be called in the event of a tap: only then may it. */
@@ -182,7 +183,10 @@ export class Player {
 
   #start() {
     this.#video.play().then(
-      () => { this.isBlocked = false; },
+      () => {
+        if (this.isBlocked) this.#playableSince = performance.now();
+        this.isBlocked = false;
+      },
       (error) => { this.isBlocked = error.name === 'NotAllowedError'; },
     );
   }
@@ -241,9 +245,7 @@ export class Player {
   /** Decoded frames count as shown, but where one would have been told of by now. */
   #onDecoded() {
     const isUnshown = this.#frameRequest && this.#isDrawn && this.#isInSight();
-    if (isUnshown || this.#video.paused) return;
-    this.#lastFrameAt = performance.now();
-    if (this.state === 'waiting' && document.hidden) this.#onFirstFrame();
+    if (!isUnshown) this.#onShown();
   }
 
   /** Replaces a session that does not deliver what it should. */
@@ -270,7 +272,7 @@ export class Player {
     const pictures = camera.fps > 0 ? 4000 / camera.fps : 0;
     const keyFrame = this.state === 'waiting' ? (camera.key_frame_interval_ms ?? 2000) + 1000 : 0;
     const patience = Math.max(FREEZE_MS, pictures, keyFrame);
-    return Math.min(this.stale(), now - this.#cameraPlayingSince) > patience;
+    return Math.min(this.stale(), now - this.#playableSince) > patience;
   }
 
   #retry(why, { status = 0, retryAfterMs = null } = {}) {
